@@ -1,0 +1,3 @@
+"""Decides for every product update whether its pictures match its text."""
+
+__version__ = "0.1.0"

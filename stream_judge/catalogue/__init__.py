@@ -1,0 +1,1 @@
+"""Drawn products and the texts about them: for the demo, training and evaluation."""
