@@ -1,0 +1,1 @@
+"""Training of tiny-llava-re, the small LLaVA that ships with the project."""

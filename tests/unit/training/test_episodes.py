@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from stream_judge.serving.prompt import PromptTemplate, PromptTokenizer
+from stream_judge.training.episodes import ANSWER, LABEL, PICTURE, EpisodeKind, EpisodeWriter
+from stream_judge.training.tokenizer import PROMPT
+from stream_judge.training.vision import Bank
+
+KIND = EpisodeKind("title", 3, noise=0.0)
+
+
+@pytest.fixture
+def writer(tokenizer: Tokenizer, bank: Bank) -> EpisodeWriter:
+    return EpisodeWriter(tokenizer, bank.attributes, 16, "train")
+
+
+def test_same_seed_gives_the_same_batch(writer: EpisodeWriter) -> None:
+    first, second = (writer.write(KIND, 4, (5, 6)) for _ in range(2))
+    assert np.array_equal(first.ids, second.ids)
+    assert np.array_equal(first.masks, second.masks)
+    assert not np.array_equal(first.masks, writer.write(KIND, 4, (5, 7)).masks)
+
+
+def test_every_pair_has_its_picture_one_answer_and_one_label(writer: EpisodeWriter) -> None:
+    batch = writer.write(KIND, 4, (1,))
+    for kind, count in ((ANSWER, 3), (LABEL, 3), (PICTURE, 48)):
+        assert ((batch.kinds == kind).sum(1) == count).all()
+
+
+def test_labels_without_noise_are_the_right_answers(writer: EpisodeWriter) -> None:
+    batch = writer.write(KIND, 16, (2,))
+    assert np.array_equal(batch.labels, batch.answers)
+    yes, no = writer.answer_ids
+    shown = batch.ids[batch.kinds == LABEL].reshape(batch.labels.shape)
+    assert np.array_equal(shown, np.where(batch.labels, yes, no))
+
+
+def test_noise_turns_labels_of_named_episodes_only(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("title", 3, noise=1.0), 48, (3,))
+    wrong = (batch.labels != batch.answers).any(1)
+    assert wrong[batch.named].any()
+    assert not wrong[~batch.named].any()
+
+
+def test_sparse_pictures_keep_one_token_of_each_attribute(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("title", 2, sparse=True), 3, (4,))
+    rows, columns = np.nonzero(batch.kinds == PICTURE)
+    kept = batch.patch[rows, columns].reshape(3, 2, 4)
+    assert np.array_equal(np.sort(kept % 4, -1), np.broadcast_to(np.arange(4), kept.shape))
+    assert (batch.positions[:, -1] >= 0).all()
+
+
+def test_mentions_are_found_in_every_form_and_language(writer: EpisodeWriter) -> None:
+    for form in ("title", "bullets", "paragraphs", "long", "spec"):
+        batch = writer.write(EpisodeKind(form, 1, unsaid=0.0), 6, (5,))
+        for attribute in range(4):
+            assert ((batch.kinds == attribute + 1).sum(1) > 0).all(), (form, attribute)
+
+
+def test_rows_are_what_the_server_builds_from_the_same_parts(
+    tokenizer: Tokenizer, writer: EpisodeWriter
+) -> None:
+    server = PromptTokenizer(tokenizer, PromptTemplate.from_mapping(PROMPT), picture_tokens=16)
+    batch = writer.write(EpisodeKind("title", 1), 5, (6,))
+    for row, kinds in zip(batch.ids.tolist(), batch.kinds.tolist(), strict=True):
+        start = kinds.index(PICTURE)
+        end = kinds.index(ANSWER) + 1
+        text = tokenizer.decode(row[start + 16 : end])
+        told = text.removeprefix("Text: ").removesuffix("\nAnswer:")
+        query = server.query(told)
+        assert list(query.ids) == row[start:end]
+        instruction = tokenizer.decode(row[1:start])
+        said = instruction.removeprefix("Instruction: ").removesuffix("\n")
+        assert list(server.prefix(said, [])) == row[:start]
