@@ -1,0 +1,131 @@
+"""Policy instructions: which attributes count, in many words, English and Japanese."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+
+from stream_judge.catalogue import wording_en, wording_ja
+from stream_judge.catalogue.phrases import Frame, compiled_all, pick, shuffled
+
+#: "wild": frames of a kind and framing words that no other split has.
+SPLITS = ("train", "dev", "test", "wild")
+_ALL = frozenset(range(4))
+Chance = Callable[[], float]
+_KINDS = ("POSITIVE", "NEGATIVE", "BOTH", "ALL", "SAMPLES", "LEADS")
+
+
+class _Wording:
+    """The frames of a language and split."""
+
+    def __init__(self, language: str, split: str) -> None:
+        frames: ModuleType = {"en": wording_en, "ja": wording_ja}[language]
+        self.english = language == "en"
+        self.names: tuple[tuple[str, ...], ...] = frames.NAMES
+        self.frames: dict[str, tuple[Frame, ...]] = {
+            kind: compiled_all(getattr(frames, kind)[split]) for kind in _KINDS
+        }
+
+
+@cache
+def _wording(language: str, split: str) -> _Wording:
+    if language not in ("en", "ja") or split not in SPLITS:
+        raise ValueError(f"no wording for language {language!r}, split {split!r}")
+    return _Wording(language, split)
+
+
+def write_instruction(
+    counts: frozenset[int], language: str, rng: random.Random, *, split: str = "train"
+) -> str:
+    """An instruction that says which attributes count, in one to three sentences.
+
+    Args:
+        counts: Indices of the attributes that count; not empty.
+        language: "en" or "ja".
+        rng: Source of all choices; the same state gives the same words.
+        split: "train", "dev", "test" or "wild".
+
+    Raises:
+        ValueError: If nothing counts, or there is no such language or split.
+    """
+    if not counts or not counts <= _ALL:
+        raise ValueError(f"no such set of attributes: {sorted(counts)}")
+    chance = rng.random
+    wording = _wording(language, split)
+    if counts == _ALL:
+        kind = "ALL"
+    else:
+        kind = pick(("POSITIVE", "NEGATIVE", "BOTH"), chance)
+    rule = _filled(pick(wording.frames[kind], chance), counts, wording, chance)
+    return _with_lead(rule, wording, chance)
+
+
+def write_sample_instruction(
+    language: str, rng: random.Random, *, split: str = "train"
+) -> str:
+    """An instruction that names no rule: the samples show it.
+
+    Args:
+        language: "en" or "ja".
+        rng: Source of all choices.
+        split: "train", "dev", "test" or "wild".
+
+    Raises:
+        ValueError: If there is no such language or split.
+    """
+    chance = rng.random
+    wording = _wording(language, split)
+    rule = pick(wording.frames["SAMPLES"], chance)
+    return _with_lead("".join([literal for literal, _ in rule]), wording, chance)
+
+
+def _with_lead(rule: str, wording: _Wording, chance: Chance) -> str:
+    """The rule, in six of ten cases behind a sentence that says what the task is."""
+    if chance() < 0.4:
+        return rule
+    lead = "".join([literal for literal, _ in pick(wording.frames["LEADS"], chance)])
+    joint = " " if wording.english else ""
+    if chance() < 0.15:
+        return rule + joint + lead if rule[-1] in ".。!" else rule
+    if not wording.english and lead[-1] not in "。":
+        lead += "。"
+    return lead + joint + rule
+
+
+def _filled(frame: Frame, counts: frozenset[int], wording: _Wording, chance: Chance) -> str:
+    # One name for each attribute in one instruction, as a writer of policies would.
+    names = [pick(options, chance) for options in wording.names]
+    order = shuffled(range(4), chance) if chance() < 0.5 else list(range(4))
+    inside = [names[a] for a in order if a in counts]
+    outside = [names[a] for a in order if a not in counts]
+    words = {}
+    for slot, chosen in (("in", inside), ("out", outside)):
+        words |= _slots(slot, chosen, wording.english, chance)
+    text = "".join([literal + words.get(slot, "") for literal, slot in frame])
+    return text[:1].upper() + text[1:]
+
+
+def _slots(slot: str, chosen: list[str], english: bool, chance: Chance) -> dict[str, str]:
+    """What the slots of one side say: lists, and the verb endings that go with them."""
+    if not english:
+        comma = "、".join(chosen)
+        joint = pick(("と", "、", "および"), chance) if len(chosen) == 2 else "、"
+        return {slot: comma, slot + "a": joint.join(chosen), slot + "o": comma}
+    several = len(chosen) > 1
+    the = " the " if chance() < 0.6 else " "
+    return {
+        slot: ", ".join(chosen),
+        slot + "a": _listed(chosen, "and", the),
+        slot + "o": _listed(chosen, "or", the),
+        slot + "s": "" if several else "s",
+        slot + "es": "" if several else "es",
+        slot + "is": "are" if several else "is",
+    }
+
+
+def _listed(names: list[str], word: str, the: str) -> str:
+    if len(names) < 2:
+        return "".join(names)
+    return f",{the}".join(names[:-1]) + f" {word}{the}{names[-1]}"
