@@ -15,7 +15,6 @@ _VOWELS = frozenset("aeiouAEIOU")
 #: Adjectives that say nothing about an attribute.
 _PRAISE = ("lovely ", "handy ", "new ", "fine ", "sturdy ", "beautiful ", "simple ", "useful ")
 _PRAISE_JA = ("すてきな", "便利な", "新しい", "丈夫な", "上質な", "人気の", "シンプルな")
-_ONE_WORDS = ("one ", "1 ", "a single ")
 
 
 def _without_pair(table: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
@@ -76,7 +75,8 @@ def core(
         noun = pick(en.CATEGORY_NOUNS[product.category], chance)
         before.append((noun[plural], CATEGORY))
     else:
-        before.append((pick(en.GENERIC_NOUNS, chance)[plural], PLAIN))
+        # Even of trousers: "pieces" would say that there are several.
+        before.append((pick(en.GENERIC_NOUNS, chance)[plural and product.count > 0], PLAIN))
     return before + after
 
 
@@ -110,13 +110,13 @@ def english(
         determiner: "a", "this", "the" or "our".
         chance: Random numbers in [0, 1).
     """
-    plural = is_plural(product)
+    plural = product.count > 0 or (CATEGORY in attributes and is_plural(product))
     body = core(product, attributes, plural, chance)
     if chance() < 0.15:
         body.insert(0, (pick(_PRAISE, chance), PLAIN))
     if COUNT in attributes and can_be_one(product):
         lead, single = _counted(product, determiner, chance)
-        return lead + body, not single or product.category in en.ALWAYS_PLURAL
+        return lead + body, not single
     if determiner == "a":
         article = "" if plural else ("an " if body[0][0][0] in _VOWELS else "a ")
         return [(article, PLAIN), *body], plural

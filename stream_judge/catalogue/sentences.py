@@ -89,7 +89,8 @@ class Sentences:
         """A bullet that tells one attribute."""
         if chance() < 0.3:
             key = pick(self.keys[attribute], chance)
-            return [(key + ": ", PLAIN), (self.value(product, attribute, chance), attribute)]
+            value: list[Piece] = [(self.value(product, attribute, chance), attribute)]
+            return [(key + ": ", PLAIN), *(capitalised(value) if chance() < 0.5 else value)]
         frame = pick(self.bullets[attribute], chance)
         return self._render(frame, product, frozenset({attribute}), chance)
 
@@ -194,6 +195,10 @@ class Sentences:
             return str(4 + int(chance() * 11))
         if slot == "m":
             return str(12 + int(chance() * 80))
+        if slot == "d":
+            return str(4 + int(chance() * 6))
+        if slot == "y":
+            return str(2018 + int(chance() * 9))
         if slot == "code":
             letters = pick(("AB", "KX", "TR", "PL", "QM", "VN"), chance)
             return f"{letters}-{int(4000 + chance() * 5999)}"

@@ -1,9 +1,9 @@
 """English sentence frames of the listings, by split.
 
 Slots: `{a}`, `{this}`, `{the}`, `{our}` are noun phrases with that determiner, holding
-whichever attributes the sentence shall tell; `{col}`, `{pat}`, `{pats}`, `{cnt}`, `{cat}`,
-`{cats}` single values (`{pats}` the pattern as a thing, `{cats}` the plural); `{is}`, `{it}`,
-`{its}`, `{them}`, `{has}`, `{does}`, `{s}`, `{each}` agree with the product's number. `{n}`
+whichever attributes the sentence shall tell; `{col}`, `{pat}`, `{pats}`, `{cnt}`, `{cat}`
+single values (`{patn}` and `{pats}` the pattern as a thing); `{is}`, `{it}`,
+`{its}`, `{them}`, `{has}`, `{does}`, `{s}` agree with the product's number. `{n}`
 is a number of something else, `{xs}` another product, `{mat}`, `{who}`, `{place}`, `{brand}`
 what they are called. Frames of different splits share no sentence.
 """
@@ -167,7 +167,7 @@ a present for {who}: {a}.
 {this} belong{s} in {place}.
 {this} {is} bound to delight {who}.
 enjoy {a} from {brand}.
-included in this sale is {a}.
+included in this sale: {a}.
 we are happy to offer you {a}.
 surprise {who} with {a}.
 {the} from {brand} {is} built to be used.
@@ -262,12 +262,12 @@ each order brings you {cnt}.
 we send you {cnt}.
 contents: {cnt}.
 delivered: {cnt}.
-there {is} {cnt} in the package.
+the package has {cnt} in it.
 this offer covers {cnt}.
 the quantity is {cnt}.
 sold as {cnt}.
 you get {cnt} for this price.
-one order means {cnt}.
+an order means {cnt}.
 packed in a box: {cnt}.
 the set consists of {cnt}.
 what you will find in the box: {cnt}.
@@ -335,7 +335,7 @@ our customer service answers within {n} hours.
 shipping is free for orders above {m} euros.
 packed without plastic.
 we plant a tree for every {n} orders.
-{brand} was founded {m} years ago by {who}.
+{brand} was founded {m} years ago by a group of friends.
 {brand} is a family business in the {n}th generation.
 at {brand} we believe in simple things.
 our workshop has {n} employees and a cat.
@@ -343,7 +343,7 @@ the height is about {m} cm.
 the weight is about {m}0 g.
 about {n} cm wide and {m} cm high.
 measurements can vary by {n} mm.
-rated {n} out of 10 by our customers.
+rated {d} out of 10 by our customers.
 more than {m}00 customers have left a review.
 a gift card can be added at the checkout.
 gift wrapping is available on request.
@@ -500,14 +500,14 @@ Assembly: not needed
 Batteries: not needed
 Packaging: cardboard
 Packaging size: {m} x {m} x {n} cm
-Year: 20{m}
+Year: {y}
 Collection: autumn
 Style: modern
 Style: classic
 Finish: matt
 Finish: glossy
 Age: from {n} years
-Rating: {n} out of 10
+Rating: {d} out of 10
 Returns: within {m} days
 Stock: {m}0
 Certificate: {code}
@@ -516,7 +516,7 @@ Also available: {xs} (sold separately)
 Recommended with: {xs}
 Not included: {xs}
 Customers also bought: {xs}
-Designer: {who}
+Designer: {brand}
 Condition: new
 Surface: smooth
 Recyclable: yes
@@ -560,14 +560,14 @@ Carton size: {m} x {m} cm
 Series: home
 Tone of finish: satin
 Sustainability: recycled box
-First listed: 20{m}
+First listed: {y}
 EAN: {code}{code}
-Customer rating: {n} of 10
+Customer rating: {d} of 10
 """),
 }
 SLOTS: Mapping[str, Frames] = {
     "mat": {
-        "train": tuple("cotton,wool,solid oak,steel,ceramic,glass,bamboo,linen,rubber,canvas,"
+        "train": tuple("cotton,wool,oak,steel,ceramic,glass,bamboo,linen,rubber,canvas,"
                        "recycled plastic,stoneware,leather,ash wood,aluminium,felt".split(",")),
         "dev": ("cork", "maple", "porcelain"),
         "test": ("birch wood", "organic cotton", "enamel", "polyester"),

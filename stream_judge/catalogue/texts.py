@@ -19,6 +19,7 @@ from stream_judge.catalogue.titles import write_title
 FORMS = ("title", "bullets", "paragraphs", "long", "spec")
 Pieces = list[Piece]
 _ALL = frozenset(range(4))
+_COUNT_ALONE = frozenset({COUNT})
 _BLANK: Piece = (" ", PLAIN)
 #: (form, English?) -> fewest and most words, in Japanese characters, of a description.
 _LENGTHS = {
@@ -171,7 +172,7 @@ def _paragraphs(
     long = form == "long"
     own = [
         writer.single(product, min(group), chance)
-        if len(group) == 1 and chance() < 0.75
+        if group == _COUNT_ALONE or (len(group) == 1 and chance() < 0.75)
         else writer.phrase(product, group, chance)
         for group in _groups(product, told, said, language, long, chance)
     ]
@@ -264,7 +265,8 @@ def _specifications(
     pairs: list[tuple[str, Pieces]] = []
     for attribute in sorted(_repeated(told, said, 0.75, chance)):
         key = pick(writer.keys[attribute], chance)
-        pairs.append((key, [(writer.value(product, attribute, chance), attribute)]))
+        value: Pieces = [(writer.value(product, attribute, chance), attribute)]
+        pairs.append((key, capitalised(value) if chance() < 0.5 else value))
     wanted = 15 + int(chance() * 6)
     keys = {key for key, _ in pairs}
     for key, frame in shuffled(writer.spec_lines, chance):

@@ -17,6 +17,7 @@ Shape = tuple[tuple[str, str, str], ...]
 _LETTERS = frozenset("NRFB")
 _CLOSING = frozenset(")]】」》〉")
 _MOST_WORDS = 14
+_FULL_SHAPE: Shape = (("", "B", ""), (" ", "F", ""), (" ", "N", ""), (" ", "R", ""))
 
 
 def compiled_shape(text: str) -> Shape:
@@ -52,24 +53,25 @@ def write_title(
     """The pieces of a title that tells these attributes, 3 to 14 words in English."""
     shape = pick(_shapes(sentences.english, split), chance)
     main, rest = _attribute_parts(sentences, product, told, chance)
-    if not main:
-        # Nothing to tell: a shape of brand and fillers alone would often be empty.
-        shape = (("", "B", ""), (" ", "F", ""))
-    used = sum(text.count(" ") + 1 for text, attribute in main + rest if attribute >= 0)
+    brand = pick(sentences.brands, chance)
+    # Words so far; two for what may stand between components ("by", "-").
+    used = sum([text.count(" ") for text, _ in main + rest]) + brand.count(" ") + 5
+    if len(told) < 2:
+        # With so little to tell, another shape could be left with one word.
+        shape = _FULL_SHAPE
     wanted = (0, 0, 1, 1, 2, 2, 3, 4, 5, 10)[int(chance() * 10)]
-    # A brand has up to three words, a filler up to three as well.
-    wanted = max(min(wanted, (_MOST_WORDS - 3 - used) // 2), 1 if used < 3 else 0)
-    fillers = [pick(sentences.fillers, chance) for _ in range(wanted)]
+    fillers = _fillers(sentences, max(wanted, len(told) < 2), _MOST_WORDS - used, chance)
     joint = ", " if chance() < 0.2 and sentences.english else " "
-    parts = {
-        "N": main,
-        "R": rest,
-        "F": [(joint.join(dict.fromkeys(fillers)), PLAIN)] if fillers else [],
-        "B": [(pick(sentences.brands, chance), PLAIN)],
-    }
+    parts = {"N": main, "R": rest, "B": [(brand, PLAIN)]}
+    places = sum(name == "F" for _, name, _ in shape)
     pieces: list[Piece] = []
     for before, name, after in shape:
-        part = parts[name]
+        if name == "F":
+            cut = -(-len(fillers) // places)
+            now, fillers, places = fillers[:cut], fillers[cut:], places - 1
+            part = [(joint.join(now), PLAIN)] if now else []
+        else:
+            part = parts[name]
         if not part:
             continue
         # A bracket opens even at the start, any other separator needs something before it.
@@ -80,6 +82,19 @@ def write_title(
     if sentences.english and chance() < 0.6:
         pieces = [(title_case(text), attribute) for text, attribute in pieces]
     return _ended(pieces)
+
+
+def _fillers(sentences: Sentences, wanted: int, room: int, chance: Chance) -> list[str]:
+    """Up to `wanted` different fillers that fit into the room left, in words."""
+    chosen: list[str] = []
+    for _ in range(wanted):
+        filler = pick(sentences.fillers, chance)
+        room -= filler.count(" ") + 1
+        if room < 0:
+            break
+        if filler not in chosen:
+            chosen.append(filler)
+    return chosen
 
 
 def _ended(pieces: list[Piece]) -> list[Piece]:

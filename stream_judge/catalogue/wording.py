@@ -118,7 +118,7 @@ def _slots(slot: str, chosen: list[str], english: bool, chance: Chance) -> dict[
     return {
         slot: ", ".join(chosen),
         slot + "a": _listed(chosen, "and", the),
-        slot + "o": _listed(chosen, "or", the),
+        slot + "o": _listed(chosen, "or", " "),
         slot + "s": "" if several else "s",
         slot + "es": "" if several else "es",
         slot + "is": "are" if several else "is",

@@ -88,9 +88,9 @@ COUNT_LABELS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 #: The count as a noun of its own ("The box holds ...").
 COUNT_NOUNS: tuple[tuple[str, ...], ...] = (
-    ("one", "one piece", "1 piece", "one item", "a single piece", "a single item"),
-    ("two", "two pieces", "2 pieces", "two items", "a pair", "two of them"),
-    ("three", "three pieces", "3 pieces", "three items", "a trio", "three of them"),
+    ("one", "one piece", "1 piece", "one unit", "one item", "a single piece", "a single item"),
+    ("two", "two pieces", "2 pieces", "two items", "a pair", "two units"),
+    ("three", "three pieces", "3 pieces", "three items", "a trio", "three units"),
 )
 #: The count as the value of "Quantity:".
 COUNT_NUMBERS: tuple[tuple[str, ...], ...] = (
