@@ -1,0 +1,198 @@
+"""Every error that stream_judge raises.
+
+    StreamJudgeError
+    ├── ConfigError               settings, mappings, policies that cannot work
+    │   ├── EnvironmentProblem    platform, port in use, disk full
+    │   └── PolicyError           a policy file that cannot work
+    ├── DecodeError               a record that is no product update
+    ├── NoPolicyError             no policy applies to a product
+    ├── ImageError                one picture of one product
+    │   ├── ImageMissingError     the event names none
+    │   ├── ImageUrlError         not a URL that may be fetched
+    │   ├── ImageBlockedError     an address that must not be reached
+    │   ├── ImageNotFoundError    gone (404, 410 and other 4xx)
+    │   ├── ImageUnreachableError refused, reset, 5xx (retriable)
+    │   ├── ImageTimeoutError     too slow (retriable)
+    │   ├── ImageTooLargeError    bytes or pixels over the limit
+    │   └── ImageDecodeError      not a picture
+    ├── TextError                 the text of one product
+    │   ├── TextEmptyError
+    │   └── TextTooLongError
+    ├── InferenceError            the model server
+    │   ├── TritonUnavailableError (retriable)
+    │   ├── TritonTimeoutError     (retriable)
+    │   └── BadOutputError         (retriable)
+    ├── PublishError              the broker did not confirm (retriable)
+    └── ExportError               a checkpoint that cannot be exported
+
+`code` is what verdicts, dead letters and metrics carry; `retriable` says whether the
+same attempt may succeed later.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamJudgeError(Exception):
+    """Root of the tree.
+
+    Args:
+        message: What happened, to which record, and what to do.
+        code: Another code than the class's.
+        context: Names of what it happened to (topic, partition, offset, url, path, ...).
+    """
+
+    code: str = "error"
+    retriable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None, **context: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+        if code is not None:
+            self.code = code
+
+
+class ConfigError(StreamJudgeError):
+    """Settings, a mapping or a file of the operator cannot work as they are."""
+
+    code = "config"
+
+
+class EnvironmentProblem(ConfigError):
+    """The machine lacks something: platform, package, port, disk."""
+
+    code = "environment"
+
+
+class PolicyError(ConfigError):
+    """A policy file cannot work as it is."""
+
+    code = "policy_invalid"
+
+
+class DecodeError(StreamJudgeError):
+    """A record cannot be read as a product update."""
+
+    code = "bad_event"
+
+
+class NoPolicyError(StreamJudgeError):
+    """No policy applies to a product."""
+
+    code = "no_policy"
+
+
+class ImageError(StreamJudgeError):
+    """One picture of one product cannot be judged."""
+
+    code = "image_failed"
+
+
+class ImageMissingError(ImageError):
+    """The event names no picture."""
+
+    code = "image_missing"
+
+
+class ImageUrlError(ImageError):
+    """Not a URL that may be fetched: scheme, userinfo, port, syntax."""
+
+    code = "image_bad_url"
+
+
+class ImageBlockedError(ImageError):
+    """The URL leads to an address that must not be reached."""
+
+    code = "image_blocked"
+
+
+class ImageNotFoundError(ImageError):
+    """The host says that there is no such picture."""
+
+    code = "image_not_found"
+
+
+class ImageUnreachableError(ImageError):
+    """The host or its name server is down, resets, or answers 5xx."""
+
+    code = "image_unreachable"
+    retriable = True
+
+
+class ImageTimeoutError(ImageError):
+    """The picture did not arrive in time."""
+
+    code = "image_timeout"
+    retriable = True
+
+
+class ImageTooLargeError(ImageError):
+    """The picture has more bytes or pixels than allowed."""
+
+    code = "image_too_large"
+
+
+class ImageDecodeError(ImageError):
+    """The bytes are no picture of an allowed format."""
+
+    code = "image_undecodable"
+
+
+class TextError(StreamJudgeError):
+    """The text of one product cannot be judged."""
+
+    code = "text_failed"
+
+
+class TextEmptyError(TextError):
+    """Nothing is left of the text after normalisation."""
+
+    code = "text_empty"
+
+
+class TextTooLongError(TextError):
+    """Policy and text together do not fit the model."""
+
+    code = "text_too_long"
+
+
+class InferenceError(StreamJudgeError):
+    """The model server did not judge."""
+
+    code = "inference_failed"
+
+
+class TritonUnavailableError(InferenceError):
+    """The model server cannot be reached, or the model is not loaded."""
+
+    code = "triton_unavailable"
+    retriable = True
+
+
+class TritonTimeoutError(InferenceError):
+    """The model server did not answer in time."""
+
+    code = "triton_timeout"
+    retriable = True
+
+
+class BadOutputError(InferenceError):
+    """The model server answered something else than its contract."""
+
+    code = "bad_output"
+    retriable = True
+
+
+class PublishError(StreamJudgeError):
+    """The broker did not confirm a record."""
+
+    code = "publish_failed"
+    retriable = True
+
+
+class ExportError(StreamJudgeError):
+    """A checkpoint cannot be exported."""
+
+    code = "export_failed"
