@@ -32,7 +32,7 @@ class NetworkConfig:
     heads: int = 6
     inner: int = 512
     rope_theta: float = 1000.0
-    vocabulary: int = 2048
+    vocabulary: int = 4096
     # Every channel alike: drawings have no colour cast to correct.
     pixel_mean: float = 0.6
     pixel_std: float = 0.28

@@ -35,20 +35,20 @@ _EVERY = 50
 # forget them, so all kinds stay in the mix to the end.
 Mix = tuple[tuple[float, EpisodeKind, int], ...]
 OPENING: Mix = (
-    (0.35, EpisodeKind("title", 3, sparse=True), 64),
-    (0.30, EpisodeKind("title", 5, sparse=True), 38),
-    (0.35, EpisodeKind("title", 9, sparse=True), 21),
+    (0.35, EpisodeKind("title", 3, sparse=True), 40),
+    (0.30, EpisodeKind("title", 5, sparse=True), 26),
+    (0.35, EpisodeKind("title", 9, sparse=True), 14),
 )
 WHOLE: Mix = (
-    (0.08, EpisodeKind("title", 3), 48),
-    (0.12, EpisodeKind("title", 5), 28),
-    (0.28, EpisodeKind("title", 9), 16),
-    (0.07, EpisodeKind("bullets", 1, named=0.9), 56),
-    (0.07, EpisodeKind("bullets", 3), 18),
-    (0.12, EpisodeKind("paragraphs", 1, named=0.9), 40),
-    (0.04, EpisodeKind("paragraphs", 3), 14),
-    (0.12, EpisodeKind("long", 1, named=0.95), 14),
-    (0.10, EpisodeKind("spec", 1, named=0.95), 24),
+    (0.08, EpisodeKind("title", 3), 32),
+    (0.12, EpisodeKind("title", 5), 20),
+    (0.28, EpisodeKind("title", 9), 11),
+    (0.07, EpisodeKind("bullets", 1, named=0.9), 40),
+    (0.07, EpisodeKind("bullets", 3), 14),
+    (0.12, EpisodeKind("paragraphs", 1, named=0.9), 28),
+    (0.04, EpisodeKind("paragraphs", 3), 10),
+    (0.12, EpisodeKind("long", 1, named=0.95), 10),
+    (0.10, EpisodeKind("spec", 1, named=0.95), 20),
 )
 
 
