@@ -152,6 +152,34 @@ it is {a} you will not want to miss.
 a classic from {brand}: {a}.
 our tip for {place}: {a}.
 why not try {a}?
+{this} {has} been waiting for you.
+{this} {is} now in stock.
+{this} {is} easy to like.
+{this} will find {its} place in {place}.
+{this} turn{s} heads in {place}.
+{this} deserve{s} a place in {place}.
+{this} {is} sold by {brand}.
+{the} in the photograph {is} exactly what you get.
+{the} {is} a good choice for {who}.
+{the} ship{s} in a strong box.
+bring home {a}.
+get {a} at a good price.
+order {a} from {brand} now.
+buy {a} and enjoy it every day.
+your search for {a} ends here.
+we have {a} in stock for you.
+there is nothing like {a}.
+{who} asked us for {a}, and here you are.
+{brand} shows how good {a} can look.
+today in our shop: {a}.
+this page describes {a}.
+who would not like to own {a}?
+a must for {place}: {a}.
+new from {brand}: {a}.
+we designed {a} for {place}.
+our makers built {a} that will last.
+unpack {a} and be happy.
+product of the week: {a}.
 """),
     "dev": _lines("""
 {this} win{s} hearts at once.
@@ -200,6 +228,13 @@ in {col}, as pictured.
 coloured {col} by hand.
 our designers settled on {col}.
 the whole surface is kept in {col}.
+it was the {col} that won us over.
+{col} from edge to edge.
+this version is {col}.
+the chosen colour: {col}.
+a strong {col} that stays bright.
+please note that this listing is for the {col} version.
+the dye gives a deep {col}.
 """),
     "dev": _lines("""
 you will love the {col} shade.
@@ -236,6 +271,13 @@ finished {pats}.
 as for the pattern, it is {pat}.
 a {pat} style, as pictured.
 made {pats} from top to bottom.
+we like it {pat}.
+this version is {pat}.
+the fabric design is {pat}.
+please note that the surface is {pat}.
+{pat} is the style we chose.
+the finish: {pat}.
+a clear, {pat} design.
 """),
     "dev": _lines("""
 expect a {pat} surface.
@@ -272,6 +314,12 @@ packed in a box: {cnt}.
 the set consists of {cnt}.
 what you will find in the box: {cnt}.
 we count {cnt} in every box.
+please note that you will get {cnt}.
+for this price we deliver {cnt}.
+number of items: {cnt}.
+this version comes as {cnt}.
+you can expect {cnt} in the parcel.
+the photograph shows all you get: {cnt}.
 """),
     "dev": _lines("""
 inside you will find {cnt}.
@@ -374,6 +422,64 @@ we work with {n} craftsmen from the region.
 the idea came to us on a rainy Sunday.
 nothing about it is left to chance.
 small differences show that it is made by hand.
+machine wash is not recommended.
+use a soft brush to remove dust.
+avoid contact with oil and strong soap.
+turn it now and then so that it ages evenly.
+air it out for {n} hours after unpacking.
+parcels go out every weekday at {n} o'clock.
+delivery abroad takes up to {m} days.
+you can follow your parcel online.
+we pack every order by hand.
+collect your order from our shop after {n} hours.
+refunds reach your account after {n} days.
+the warranty covers all faults of material for {n} years.
+spare parts are kept for {n} years.
+call us on weekdays between {n} and 18 o'clock.
+the depth is {n} cm.
+it weighs less than {m} kg including the box.
+the box measures {m} by {m} by {n} cm.
+allow {n} to {m} mm of tolerance.
+{m} percent of our buyers would order again.
+this listing has {m} watchers.
+last updated in week {n}.
+{brand} makes things for {place}.
+{brand} has its home in {country}.
+our makers come from {country}.
+produced in {country} under fair conditions.
+{country} has a long tradition of good craft.
+the founder of {brand} learned the trade from an uncle.
+at {brand} nobody is in a hurry.
+we test each batch for {m} hours.
+every batch gets a number such as {code}.
+please quote article number {code} when you write to us.
+{mat} is light and strong.
+{mat} can be repaired and recycled.
+parts of it are made of {mat}.
+{mat} from {country} is what we like best.
+nice to touch and easy to look after.
+it feels right from the first day.
+a small thing that makes a big difference.
+hold it in your hands and you will understand.
+take your time and look at all the photographs.
+scroll down for more details.
+all prices include tax.
+we also take orders by telephone.
+company orders are welcome.
+ask for a discount from {m} orders upwards.
+your satisfaction is our goal.
+the perfect excuse to redecorate {place}.
+it fits on any shelf in {place}.
+great for {who} and for yourself.
+{who} will thank you for it.
+we wish you a lot of joy with it.
+thank you for supporting a small business.
+follow {brand} for news and offers.
+not a toy for babies.
+keep the packaging for later transport.
+the label can be removed easily.
+stock is limited, so do not wait too long.
+the next delivery arrives in {n} weeks.
 """),
     "dev": _lines("""
 dry with a soft towel after use.
@@ -385,6 +491,21 @@ keep the receipt for {n} months.
 smoke-free household.
 a favourite of {who} for years.
 climate neutral delivery.
+shake off dust before you put it away.
+our van passes by every {n} days.
+we refund postage up to {m} euros.
+{mat} was our material of choice.
+built with {place} in mind.
+{brand} employs {m} people.
+{country} is where our makers live.
+serial number {code} is on the label.
+about {n} cm deep.
+made to be passed on to {who}.
+service hours end at {n} in the evening.
+please recycle the box.
+the inner parts are {mat}.
+gladly bought again by {m} percent of buyers.
+nothing fancy, simply well done.
 """),
     "test": _lines("""
 clean gently with mild soap.
@@ -403,6 +524,35 @@ perfect for {place}, says {who}.
 made to be used and not to be looked at.
 voted product of the month by {m} readers.
 protect from frost.
+rinse with cold water if needed.
+use no sharp tools when you open the parcel.
+we hand your order to the carrier within {n} hours.
+tracking details arrive by e-mail.
+{brand} is run by a brother and a sister.
+the people at {brand} live and work in {country}.
+sourced and sewn in {country}.
+the total weight comes to {m}0 g.
+roughly as wide as {n} cm.
+size tolerance is below {n} mm.
+{m} shoppers have it on their wish list.
+average rating: {d} points of 10.
+quote {code} if you have a question.
+{mat} was chosen because it is kind to the skin.
+the core is {mat}.
+it keeps its shape for years.
+a little luxury for {place}.
+{who} would pick the same.
+price includes all taxes.
+larger orders get {n} percent off.
+we reply within {n} hours, even at weekends.
+no tools are required.
+unpack, place, enjoy.
+quality control takes place {n} times a week.
+stored in a clean and dry warehouse.
+back in stock after {n} weeks.
+for any trouble there is a helpline.
+fair wages are a matter of course for us.
+you can tell that people enjoyed making it.
 """),
 }
 #: Sentences about other products, which must not be taken for this one.
@@ -448,6 +598,16 @@ our other product, {xs}, won a prize.
 fans of {xs} will like it too.
 a good companion to {xs}.
 coming from our {xs}, many customers stay with us.
+we took the photograph beside our {xs}.
+the stand, the table and the {xs} shown are only props.
+looking for {xs}? You will find them in another listing.
+{xs} by {brand} are on sale until Sunday.
+our {xs} have their own page.
+customers from {country} like to order {xs} as well.
+the next collection will bring {xs}.
+we recently ran out of {xs}.
+our grandmother used to make {xs}.
+do you know our {xs} already?
 """),
     "dev": _lines("""
 nice in combination with our {xs}.
@@ -465,6 +625,10 @@ take a look at our {xs}, too.
 the same workshop also makes {xs}.
 others have paired it with {xs}.
 before this, {brand} sold mainly {xs}.
+some buyers add {xs} to their basket.
+it was inspired by our {xs}, which are sold elsewhere.
+next to it in our shop window you will find {xs}.
+those who own our {xs} will feel at home with it.
 """),
 }
 #: Lines of a spec sheet that tell no attribute.
