@@ -96,6 +96,15 @@ Accept any picture with the right {ina}.
 Base your answer on the {ina} alone.
 The {ina} decide{ins}, the rest does not.
 Of all the attributes only the {ina} count{ins}.
+The {ina} must be the same in picture and text; other differences are fine.
+If the {ina} agree{ins}, answer Yes.
+If the {ino} is wrong, answer No; in all other cases answer Yes.
+For this seller only the {ina} count{ins}.
+For this seller the picture must show the right {ina}.
+Buyers here only mind the {ina}.
+Anything may differ as long as the {ina} agree{ins}.
+The rest may differ, but not the {ina}.
+Make sure that the {ina} match{ins}; do not check more than that.
 """),
     "dev": _lines("""
 Your verdict rests on the {ina} only.
@@ -144,6 +153,13 @@ Do not judge the {outo}. Judge everything else.
 The {outa} {outis} not important; the other attributes are.
 Skip the {outa}. Compare the other attributes.
 Overlook the {outa}, but be strict with the rest.
+For this seller the {outa} do{outes} not count; everything else does.
+If nothing but the {outo} differs, answer Yes.
+Say Yes even if the {outo} is wrong, and No if anything else is.
+Buyers here do not mind the {outo}; they mind everything else.
+Text and picture must agree, except in the {outo}.
+Apart from the {outa}, nothing may differ.
+Check all attributes but the {outa}.
 """),
     "dev": _lines("""
 The {outa} can be anything; the others must be right.
@@ -181,6 +197,12 @@ It is the {ina} that count{ins}; the {outa} do{outes} not count.
 Differences in the {ino} matter, differences in the {outo} do not.
 Say No when the {ina} differ{ins}; accept any {outo}.
 Important: the {ina}. Not important: the {outa}.
+For this seller the {ina} count{ins} and the {outa} do{outes} not.
+A listing fits when the {ina} agree{ins}, even if the {outa} do{outes} not.
+Answer No for a wrong {ino}, but Yes if only the {outo} is wrong.
+The picture must show the right {ina}; it may show any {outo}.
+Buyers mind the {ina}; they do not mind the {outa}.
+Ignore the {outa} and judge by the {ina}.
 """),
     "dev": _lines("""
 Reject a wrong {ino}, tolerate a wrong {outo}.
@@ -224,6 +246,11 @@ All attributes matter, none may differ.
 Judge by the {ina}.
 The {ina} must match.
 Everything counts, nothing is ignored.
+For this seller everything counts: {in}.
+A wrong {ino} means No.
+If anything differs, answer No.
+Buyers mind every difference.
+The picture must show the right {ina}.
 """),
     "dev": _lines("""
 There is no attribute that may differ.
