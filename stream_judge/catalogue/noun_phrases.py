@@ -49,9 +49,7 @@ def count_noun(product: Product, chance: Chance) -> str:
     return pick(_NOUNS[product.category in en.PAIRED][product.count], chance)
 
 
-def core(
-    product: Product, attributes: frozenset[int], plural: bool, chance: Chance
-) -> list[Piece]:
+def core(product: Product, attributes: frozenset[int], plural: bool, chance: Chance) -> list[Piece]:
     """English words for category, colour and pattern: "striped mug in red"."""
     before: list[Piece] = []
     after: list[Piece] = []
@@ -80,9 +78,7 @@ def core(
     return before + after
 
 
-def _counted(
-    product: Product, determiner: str, chance: Chance
-) -> tuple[list[Piece], bool]:
+def _counted(product: Product, determiner: str, chance: Chance) -> tuple[list[Piece], bool]:
     """Determiner and count, and whether a singular set phrase leads."""
     if product.count == 0:
         if determiner != "a":

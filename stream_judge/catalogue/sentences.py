@@ -105,7 +105,7 @@ class Sentences:
         if not self.english:
             tables = (w.CATEGORY_NOUNS, w.COLOUR_NAMES, w.COUNT_LABELS, w.PATTERN_NAMES)
             if attribute == COUNT and chance() < 0.4:
-                return pick(w.COUNT_NOUNS[index], chance)
+                return str(pick(w.COUNT_NOUNS[index], chance))
             return str(pick(tables[attribute][index], chance))
         if attribute == CATEGORY:
             return str(pick(w.CATEGORY_NOUNS[index], chance)[0])

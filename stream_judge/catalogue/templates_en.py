@@ -15,6 +15,10 @@ from collections.abc import Mapping
 Frames = Mapping[str, tuple[str, ...]]
 
 
+def _commas(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in text.strip().split("\n") if line)
 
@@ -520,7 +524,7 @@ all parcels are insured.
 {mat} feels pleasant and wears slowly.
 we answer questions in {n} languages.
 thought out down to the last detail.
-perfect for {place}, says {who}.
+perfect for {place}, and for {who} as well.
 made to be used and not to be looked at.
 voted product of the month by {m} readers.
 protect from frost.
@@ -731,27 +735,27 @@ Customer rating: {d} of 10
 }
 SLOTS: Mapping[str, Frames] = {
     "mat": {
-        "train": tuple("cotton,wool,oak,steel,ceramic,glass,bamboo,linen,rubber,canvas,"
-                       "recycled plastic,stoneware,leather,ash wood,aluminium,felt".split(",")),
+        "train": _commas("cotton,wool,oak,steel,ceramic,glass,bamboo,linen,rubber,canvas,"
+                       "recycled plastic,stoneware,leather,ash wood,aluminium,felt"),
         "dev": ("cork", "maple", "porcelain"),
         "test": ("birch wood", "organic cotton", "enamel", "polyester"),
     },
     "who": {
-        "train": tuple("your parents,your best friend,the whole family,a colleague,your neighbour,"
+        "train": _commas("your parents,your best friend,the whole family,a colleague,your neighbour,"
                        "anyone,beginners,collectors,guests,your partner,grandparents,young people,"
-                       "people who love good design,a friend,your children,teachers".split(",")),
+                       "people who love good design,a friend,your children,teachers"),
         "dev": ("your sister", "new neighbours", "newlyweds"),
         "test": ("your brother", "someone special", "design lovers", "your team"),
     },
     "place": {
-        "train": tuple("the kitchen,the living room,the office,the garden,the hallway,a small flat,"
+        "train": _commas("the kitchen,the living room,the office,the garden,the hallway,a small flat,"
                        "the balcony,the holiday home,the bedroom,the studio,the terrace,a big house,"
-                       "the playroom,the guest room,the beach house,your favourite corner".split(",")),
+                       "the playroom,the guest room,the beach house,your favourite corner"),
         "dev": ("the library", "the cabin", "the attic"),
         "test": ("the reading corner", "the summer house", "the workplace", "the hall"),
     },
     "country": {
-        "train": tuple("Portugal,Italy,Denmark,Poland,Japan,Germany,Turkey,India".split(",")),
+        "train": _commas("Portugal,Italy,Denmark,Poland,Japan,Germany,Turkey,India"),
         "dev": ("Spain", "Finland"),
         "test": ("Sweden", "Austria", "Vietnam"),
     },

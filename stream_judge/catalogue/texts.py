@@ -220,9 +220,7 @@ def _interleaved(own: list[Pieces], others: list[Pieces], chance: Chance) -> lis
     return shuffled(own + others, chance)
 
 
-def _in_paragraphs(
-    body: list[Pieces], english: bool, long: bool, chance: Chance
-) -> list[Pieces]:
+def _in_paragraphs(body: list[Pieces], english: bool, long: bool, chance: Chance) -> list[Pieces]:
     paragraphs = (3 + int(chance() * 4)) if long else (2 + int(chance() * 2))
     per = max(-(-len(body) // paragraphs), 1)
     lines: list[Pieces] = []

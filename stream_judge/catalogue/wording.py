@@ -62,9 +62,7 @@ def write_instruction(
     return _with_lead(rule, wording, chance)
 
 
-def write_sample_instruction(
-    language: str, rng: random.Random, *, split: str = "train"
-) -> str:
+def write_sample_instruction(language: str, rng: random.Random, *, split: str = "train") -> str:
     """An instruction that names no rule: the samples show it.
 
     Args:
@@ -100,7 +98,7 @@ def _filled(frame: Frame, counts: frozenset[int], wording: _Wording, chance: Cha
     order = shuffled(range(4), chance) if chance() < 0.5 else list(range(4))
     inside = [names[a] for a in order if a in counts]
     outside = [names[a] for a in order if a not in counts]
-    words = {}
+    words: dict[str, str] = {}
     for slot, chosen in (("in", inside), ("out", outside)):
         words |= _slots(slot, chosen, wording.english, chance)
     text = "".join([literal + words.get(slot, "") for literal, slot in frame])
@@ -111,8 +109,9 @@ def _slots(slot: str, chosen: list[str], english: bool, chance: Chance) -> dict[
     """What the slots of one side say: lists, and the verb endings that go with them."""
     if not english:
         comma = "、".join(chosen)
+        either = pick(("か", "または"), chance) if len(chosen) == 2 else "、"
         joint = pick(("と", "、", "および"), chance) if len(chosen) == 2 else "、"
-        return {slot: comma, slot + "a": joint.join(chosen), slot + "o": comma}
+        return {slot: comma, slot + "a": joint.join(chosen), slot + "o": either.join(chosen)}
     several = len(chosen) > 1
     the = " the " if chance() < 0.6 else " "
     return {

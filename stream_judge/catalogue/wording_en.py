@@ -1,8 +1,8 @@
 """English phrasings of policies, by split.
 
 A rule is a lead-in (or nothing) and one rule frame. Slots: `{in}` the attributes that
-count, `{out}` those that do not, `{ina}`/`{outa}` the same joined by "and"; `{both}` marks
-nothing but keeps frames apart. `{ins}`, `{outs}` = the verb's ending for one or several.
+count, `{out}` those that do not, `{ina}`/`{outa}` the same joined by "and", `{ino}`/`{outo}`
+by "or"; `{ins}`, `{outes}`, `{inis}`, `{outis}` make verbs agree with one or several.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ Text and picture have to agree in the {ina} only.
 What counts is the {ina}, nothing else.
 What matters is the {ina} and nothing else.
 Answer Yes if the {ina} agree{ins}, whatever else differs.
-Say No only if the {ina} differ{ins}.
+Say No only if the {ino} differs.
 Only a difference in the {ino} is a mistake.
 A listing fits when the {ina} agree{ins}.
 Nothing but the {ina} is to be judged.
@@ -195,7 +195,7 @@ The {outa} {outis} free, the {ina} {inis} not.
 Judge by the {ina}, not by the {outo}.
 It is the {ina} that count{ins}; the {outa} do{outes} not count.
 Differences in the {ino} matter, differences in the {outo} do not.
-Say No when the {ina} differ{ins}; accept any {outo}.
+Say No when the {ino} differs; accept any {outo}.
 Important: the {ina}. Not important: the {outa}.
 For this seller the {ina} count{ins} and the {outa} do{outes} not.
 A listing fits when the {ina} agree{ins}, even if the {outa} do{outes} not.

@@ -7,6 +7,11 @@ cannot be known. Brand names and filler words are not shared.
 
 from __future__ import annotations
 
+
+def _commas(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 #: (singular, plural) nouns by category.
 CATEGORY_NOUNS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("mug", "mugs"), ("coffee cup", "coffee cups"), ("tea mug", "tea mugs"),
@@ -109,7 +114,7 @@ COUNT_KEYS = ("Quantity", "Pieces", "Number of items", "Items in box", "Pack siz
 PATTERN_KEYS = ("Pattern", "Print", "Surface design", "Design", "Pattern type")
 
 BRANDS: dict[str, tuple[str, ...]] = {
-    "train": tuple(
+    "train": _commas(
         "Norvik,Alder & Pine,Hearthly,Brightmoor,Casa Lume,Tidewell,Oakline,Fennel & Co,"
         "Marlowe,Kestrel,Lindqvist,Papillon,Wrenfield,Suncove,Halden,Mirabel,Ostara,Pebblestone,"
         "Quillon,Ravensworth,Sagebrook,Thistledown,Umbria Living,Verano,Willowby,Yarrow,Zephyrine,"
@@ -117,16 +122,16 @@ BRANDS: dict[str, tuple[str, ...]] = {
         "Juniper Lane,Kilnhouse,Larkspur,Meridian Goods,Nettlefold,Orchard Row,Pomelo,Rookwood,"
         "Saltmarsh,Tamarind,Ulverton,Vesper,Windermere Trading,Ashby,Birchgate,Calder,Driftway,"
         "Everly,Foxglove,Gilderoy,Hartwell,Inglenook,Jasperson,Kinfolk Supply,Lumiere,Moorgate,"
-        "Northbank,Olmo,Penrose,Rivelin,Stellan,Tollymore,Vantage,Westerly".split(",")
+        "Northbank,Olmo,Penrose,Rivelin,Stellan,Tollymore,Vantage,Westerly"
     ),
-    "dev": tuple("Amberley Goods,Brackenridge,Coppice,Dovetail,Elkhorn,Farrow Lane".split(",")),
-    "test": tuple(
+    "dev": _commas("Amberley Goods,Brackenridge,Coppice,Dovetail,Elkhorn,Farrow Lane"),
+    "test": _commas(
         "Seabright,Hawthorn & Sons,Mondello,Petrichor,Larsen Hus,Tanglewood,Copperfield,"
-        "Nimbus Home,Aster Row,Brindle,Galloway,Rosedale".split(",")
+        "Nimbus Home,Aster Row,Brindle,Galloway,Rosedale"
     ),
 }
 FILLERS: dict[str, tuple[str, ...]] = {
-    "train": tuple(
+    "train": _commas(
         "new,classic,modern,premium,handmade,durable,lightweight,everyday,gift idea,bestseller,"
         "limited edition,high quality,eco-friendly,for home,for the office,for travel,for adults,"
         "for kids,unisex,outdoor,indoor,vintage style,retro,elegant,casual,stylish,cosy,compact,"
@@ -141,15 +146,14 @@ FILLERS: dict[str, tuple[str, ...]] = {
         "first choice,shop favourite,quality guaranteed,ready to ship,brand new,tested,certified,"
         "good looking,versatile,family size,fair trade,housewarming present,anniversary gift,"
         "thoughtful,warm,fresh,bold,gentle,quiet,cheerful,simple,honest,refined,contemporary"
-        .split(",")
     ),
-    "dev": tuple(
+    "dev": _commas(
         "must-have,next generation,hand-finished,smart,snug,crafted,award winning,"
-        "for guests,for students,nordic look,sale item".split(",")
+        "for guests,for students,nordic look,sale item"
     ),
-    "test": tuple(
+    "test": _commas(
         "superior,novelty,customer favourite,hand-picked,sustainable,upmarket,playful,for teens,"
         "for the whole family,city style,boutique,collector's choice,finest quality,laid-back,"
-        "newly arrived,present idea,delightful,dependable,weather ready,hard-wearing".split(",")
+        "newly arrived,present idea,delightful,dependable,weather ready,hard-wearing"
     ),
 }  # fmt: skip
