@@ -741,14 +741,16 @@ SLOTS: Mapping[str, Frames] = {
         "test": ("birch wood", "organic cotton", "enamel", "polyester"),
     },
     "who": {
-        "train": _commas("your parents,your best friend,the whole family,a colleague,your neighbour,"
+        "train": _commas("your parents,your best friend,"
+                       "the whole family,a colleague,your neighbour,"
                        "anyone,beginners,collectors,guests,your partner,grandparents,young people,"
                        "people who love good design,a friend,your children,teachers"),
         "dev": ("your sister", "new neighbours", "newlyweds"),
         "test": ("your brother", "someone special", "design lovers", "your team"),
     },
     "place": {
-        "train": _commas("the kitchen,the living room,the office,the garden,the hallway,a small flat,"
+        "train": _commas("the kitchen,the living room,the office,"
+                       "the garden,the hallway,a small flat,"
                        "the balcony,the holiday home,the bedroom,the studio,the terrace,a big house,"
                        "the playroom,the guest room,the beach house,your favourite corner"),
         "dev": ("the library", "the cabin", "the attic"),

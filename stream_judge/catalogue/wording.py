@@ -54,10 +54,7 @@ def write_instruction(
         raise ValueError(f"no such set of attributes: {sorted(counts)}")
     chance = rng.random
     wording = _wording(language, split)
-    if counts == _ALL:
-        kind = "ALL"
-    else:
-        kind = pick(("POSITIVE", "NEGATIVE", "BOTH"), chance)
+    kind = "ALL" if counts == _ALL else pick(("POSITIVE", "NEGATIVE", "BOTH"), chance)
     rule = _filled(pick(wording.frames[kind], chance), counts, wording, chance)
     return _with_lead(rule, wording, chance)
 
