@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cache
 from types import ModuleType
 
@@ -29,6 +30,7 @@ from stream_judge.catalogue.phrases import (
 LANGUAGES = ("en", "ja")
 SPLITS = ("train", "dev", "test")
 Chance = Callable[[], float]
+_FACTS = frozenset({"brand", "mat", "country"})
 _DETERMINERS = frozenset({"a", "this", "the", "our"})
 #: English words that agree with the number: (singular, plural).
 _AGREEMENT = {
@@ -63,7 +65,6 @@ class Sentences:
             (key, compiled(value))
             for key, _, value in (line.partition(": ") for line in frames.SPEC_LINES[split])
         )
-        self.brands: tuple[str, ...] = self._words.BRANDS[split]
         self.fillers: tuple[str, ...] = self._words.FILLERS[split]
         self.keys: tuple[tuple[str, ...], ...] = (
             self._words.CATEGORY_KEYS,
@@ -72,8 +73,23 @@ class Sentences:
             self._words.PATTERN_KEYS,
         )
         self._slots: Mapping[str, tuple[str, ...]] = {
-            name: table[split] for name, table in frames.SLOTS.items()
+            "brand": self._words.BRANDS[split],
+            **{name: table[split] for name, table in frames.SLOTS.items()},
         }
+        self._facts: dict[str, str] = {}
+
+    def for_listing(self) -> Sentences:
+        """The same frames for one listing, which names one brand and one material."""
+        writer = copy(self)
+        writer._facts = {}
+        return writer
+
+    def fact(self, name: str, chance: Chance) -> str:
+        """A brand, material or country, the same one throughout a listing."""
+        known = self._facts.get(name)
+        if known is None:
+            known = self._facts[name] = pick(self._slots[name], chance)
+        return known
 
     def phrase(self, product: Product, told: frozenset[int], chance: Chance) -> list[Piece]:
         """A sentence with a noun phrase that tells these attributes."""
@@ -202,8 +218,8 @@ class Sentences:
         if slot == "code":
             letters = pick(("AB", "KX", "TR", "PL", "QM", "VN"), chance)
             return f"{letters}-{int(4000 + chance() * 5999)}"
-        if slot == "brand":
-            return pick(self.brands, chance)
+        if slot in _FACTS:
+            return self.fact(slot, chance)
         return pick(self._slots[slot], chance)
 
 

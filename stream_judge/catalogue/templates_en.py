@@ -751,7 +751,8 @@ SLOTS: Mapping[str, Frames] = {
     "place": {
         "train": _commas("the kitchen,the living room,the office,"
                        "the garden,the hallway,a small flat,"
-                       "the balcony,the holiday home,the bedroom,the studio,the terrace,a big house,"
+                       "the balcony,the holiday home,the bedroom,the studio,the terrace,"
+                       "a big house,"
                        "the playroom,the guest room,the beach house,your favourite corner"),
         "dev": ("the library", "the cabin", "the attic"),
         "test": ("the reading corner", "the summer house", "the workplace", "the hall"),

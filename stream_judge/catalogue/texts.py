@@ -89,7 +89,7 @@ def write_listing(
     Raises:
         ValueError: If there is no such form, language or split.
     """
-    writer = sentences(language, split)
+    writer = sentences(language, split).for_listing()
     chance = rng.random
     told = _ALL
     if unsaid:

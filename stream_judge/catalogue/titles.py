@@ -53,7 +53,7 @@ def write_title(
     """The pieces of a title that tells these attributes, 3 to 14 words in English."""
     shape = pick(_shapes(sentences.english, split), chance)
     main, rest = _attribute_parts(sentences, product, told, chance)
-    brand = pick(sentences.brands, chance)
+    brand = sentences.fact("brand", chance)
     # Words so far; two for what may stand between components ("by", "-").
     used = sum([text.count(" ") for text, _ in main + rest]) + brand.count(" ") + 5
     if len(told) < 2:
