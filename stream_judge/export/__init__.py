@@ -1,0 +1,1 @@
+"""From a LLaVA checkpoint to a Triton model repository."""
