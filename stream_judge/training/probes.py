@@ -22,6 +22,7 @@ LAYERS = {
     "value": 2,  # at a mention: the value that the picture shows
     "differs": 2,  # at a mention: does the picture show another value
     "policy": 2,  # at the instruction's end: which attributes count
+    "policy_late": 3,  # the same, a layer later: many phrasings take more than two
     "summary": 3,  # at "Answer:": which attributes differ
     "label": 4,  # at the label: which attributes differed in that sample
     "counts": 4,  # at "Answer:": does a counted attribute differ (named rules)
@@ -32,6 +33,7 @@ _OUTPUTS = {
     "value": sum(SIZES),
     "differs": 1,
     "policy": 4,
+    "policy_late": 4,
     "summary": 4,
     "label": 4,
     "counts": 2,
@@ -188,6 +190,7 @@ def _summaries(
     if batch.named.any():
         rows, columns = _where(batch, POLICY_END)
         wanted = torch.from_numpy(COUNTED[batch.rule[batch.named]]).float()
-        bits = network.read("policy", kept, rows[batch.named], columns[batch.named])
-        losses["policy"] = F.binary_cross_entropy_with_logits(bits, wanted)
-        scores["policy"] = _share((bits > 0) == (wanted > 0))
+        for name in ("policy", "policy_late"):
+            bits = network.read(name, kept, rows[batch.named], columns[batch.named])
+            losses[name] = F.binary_cross_entropy_with_logits(bits, wanted)
+            scores[name] = _share((bits > 0) == (wanted > 0))
