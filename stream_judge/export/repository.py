@@ -49,7 +49,9 @@ def write_repository(
     """
     graph = onnx.load(str(root / "vision_encoder/1/model.onnx"), load_external_data=False).graph
     pixels = [_tensor(value) for value in graph.input]
-    embeddings = [_tensor(value) for value in graph.output]
+    # The tracer leaves the projector's output sizes open; the decoder's facts close them.
+    sizes = [decoder["picture_tokens"], decoder["width"]]
+    embeddings = [(name, kind, sizes) for name, kind, _ in map(_tensor, graph.output)]
     threads = {"intra_op_thread_count": 1, "inter_op_thread_count": 1}
     _config(root, "vision_encoder", "onnxruntime", pixels, embeddings, threads)
     folder = root / "language_decoder/1"

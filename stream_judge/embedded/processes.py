@@ -1,0 +1,105 @@
+"""Child processes that never outlive their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+OnLine = Callable[[str], None]
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A TCP port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def die_with_parent() -> None:
+    """In a child between fork and exec: SIGKILL when the parent's thread ends.
+
+    Linux only; elsewhere a killed parent leaves the child running.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ChildProcess:
+    """A process in a group of its own, whose output goes to a callback line by line.
+
+    Args:
+        command: Program and arguments.
+        env: Environment; None for this process's.
+        on_line: Receives each line of stdout and stderr.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None, on_line: OnLine
+    ) -> None:
+        self._command = list(command)
+        self._env = dict(env) if env is not None else None
+        self._on_line = on_line
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before `start`."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs or before `start`."""
+        return self._process.returncode if self._process else None
+
+    async def start(self) -> None:
+        """Start it."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            env=self._env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            # Only a system call: safe between fork and exec.
+            preexec_fn=die_with_parent,
+            limit=1 << 20,
+        )
+        self._reader = asyncio.create_task(self._read())
+
+    async def wait(self) -> int:
+        """Its exit code, once it ends and all its lines were passed on."""
+        assert self._process is not None
+        code = await self._process.wait()
+        if self._reader:
+            await self._reader
+        return code
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, then after `grace_s` seconds SIGKILL for its whole group."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace_s)
+        # Also when it ended by itself: its children may not have.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+        if self._reader:
+            await self._reader
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self._on_line(line.decode("utf-8", "replace").rstrip())
