@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from stream_judge import serving
-from stream_judge.embedded.processes import ChildProcess, OnLine, free_port
+from stream_judge.processes import ChildProcess, OnLine, free_port
 from stream_judge.errors import EnvironmentProblem
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its regions

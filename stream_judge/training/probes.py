@@ -106,6 +106,14 @@ def compute_loss(
     return total, scores
 
 
+def compute_policy_loss(network: JudgeNetwork, batch: Batch, features: Tensor) -> Tensor:
+    """The policy probes' loss on instructions alone (episodes without pairs)."""
+    _, kept = network(batch, features)
+    losses: dict[str, Tensor] = {}
+    _policies(network, batch, kept, losses, {})
+    return torch.stack(list(losses.values())).sum()
+
+
 def _answer(
     network: JudgeNetwork,
     batch: Batch,
@@ -188,9 +196,19 @@ def _summaries(
             losses[name] = F.cross_entropy(guess, wanted)
             scores[name] = _share(guess.argmax(1) == wanted)
     if batch.named.any():
-        rows, columns = _where(batch, POLICY_END)
-        wanted = torch.from_numpy(COUNTED[batch.rule[batch.named]]).float()
-        for name in ("policy", "policy_late"):
-            bits = network.read(name, kept, rows[batch.named], columns[batch.named])
-            losses[name] = F.binary_cross_entropy_with_logits(bits, wanted)
-            scores[name] = _share((bits > 0) == (wanted > 0))
+        _policies(network, batch, kept, losses, scores)
+
+
+def _policies(
+    network: JudgeNetwork,
+    batch: Batch,
+    kept: dict[int, Tensor],
+    losses: dict[str, Tensor],
+    scores: dict[str, float],
+) -> None:
+    rows, columns = _where(batch, POLICY_END)
+    wanted = torch.from_numpy(COUNTED[batch.rule[batch.named]]).float()
+    for name in ("policy", "policy_late"):
+        bits = network.read(name, kept, rows[batch.named], columns[batch.named])
+        losses[name] = F.binary_cross_entropy_with_logits(bits, wanted)
+        scores[name] = _share((bits > 0) == (wanted > 0))

@@ -20,7 +20,12 @@ from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
 from stream_judge.training.episodes import Batch, EpisodeKind, EpisodeWriter
 from stream_judge.training.network import NetworkConfig
-from stream_judge.training.probes import JudgeNetwork, answer_logits, compute_loss
+from stream_judge.training.probes import (
+    JudgeNetwork,
+    answer_logits,
+    compute_loss,
+    compute_policy_loss,
+)
 from stream_judge.training.vision import AlignedVision
 
 Log = Callable[[str], None]
@@ -52,6 +57,12 @@ WHOLE: Mix = (
 )
 
 
+# Instructions come in hundreds of phrasings, and an episode has only one: without these
+# the network reads them many times later than it compares.
+DRILL = EpisodeKind("title", 0, named=1.0)
+DRILL_ROWS = 48
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How long the decoder trains, and when its state is kept.
@@ -59,12 +70,15 @@ class Schedule:
     Attributes:
         steps: Batches in all.
         opening: Batches of the opening mix (short rows), the rest are of the whole mix.
+        drills_from: From this batch on each step also reads instructions alone. Before it
+            the network learns to compare, which it needs the instructions least for.
         keep_every: Batches between two saved states.
         measure_every: Batches between two measurements on the development split.
     """
 
     steps: int
     opening: int
+    drills_from: int = 750
     keep_every: int = 250
     measure_every: int = 500
 
@@ -235,6 +249,9 @@ class Trainer:
         loss, scores = compute_loss(
             self._network, batch, self._train.features, self._writer.answer_ids
         )
+        if self._step >= self._schedule.drills_from:
+            drill = self._writer.write(DRILL, DRILL_ROWS, (self._seed, self._step, 3))
+            loss = loss + compute_policy_loss(self._network, drill, self._train.features)
         self._optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)

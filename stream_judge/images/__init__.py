@@ -1,0 +1,1 @@
+"""Pictures: guarded fetching, decoding in child processes."""

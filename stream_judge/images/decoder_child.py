@@ -1,0 +1,98 @@
+"""The process that touches untrusted picture bytes: frames in on stdin, out on stdout.
+
+Run as a script, so that it imports Pillow and numpy and nothing else. A frame in is a
+JSON line with the spec and the length, then the bytes; a frame out is a JSON line, then
+the pixels. It catches every exception of a picture, and dies of nothing but its limits.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import sys
+import warnings
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+_MAX_SIDE = 16_384
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        levels = np.asarray(image).astype(np.float32)
+        scale = 255 / 65535 if levels.max(initial=0) > 255 else 1.0
+        image = Image.fromarray((levels * scale).clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")
+
+
+def prepare(image: Image.Image, size: int, resample: str, crop: str) -> np.ndarray:
+    """uint8 [size, size, 3], as transformers' CLIP image processor resizes and crops."""
+    method = Image.Resampling[resample.upper()]
+    width, height = image.size
+    if crop == "none":
+        return np.asarray(image.resize((size, size), method), np.uint8)
+    # The longer edge is cut, not rounded, as in get_resize_output_image_size.
+    if width <= height:
+        target = (size, max(size, int(size * height / width)))
+    else:
+        target = (max(size, int(size * width / height)), size)
+    resized = image.resize(target, method)
+    left, top = (target[0] - size) // 2, (target[1] - size) // 2
+    return np.asarray(resized.crop((left, top, left + size, top + size)), np.uint8)
+
+
+def decode(data: bytes, spec: dict[str, Any], max_pixels: int) -> tuple[int, int, np.ndarray]:
+    """Width, height (after orientation) and the prepared pixels."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        width, height = image.size
+        if max(width, height) > _MAX_SIDE or width * height > max_pixels:
+            raise _TooLarge(f"{width} x {height} pixels")
+        image.seek(0)
+        upright = ImageOps.exif_transpose(image)
+        rgb = _to_rgb(upright)
+    pixels = prepare(rgb, int(spec["size"]), spec["resample"], spec["crop"])
+    return rgb.width, rgb.height, pixels
+
+
+def _answer(out: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
+    out.write(json.dumps(head).encode() + b"\n" + body)
+    out.flush()
+
+
+def main() -> None:
+    """Serve frames until stdin ends. Arguments: address space in bytes, largest picture."""
+    memory, max_pixels = int(sys.argv[1]), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    source, out = sys.stdin.buffer, sys.stdout.buffer
+    while line := source.readline():
+        head = json.loads(line)
+        data = source.read(int(head["length"]))
+        try:
+            width, height, pixels = decode(data, head, max_pixels)
+        except (_TooLarge, Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+            _answer(out, {"error": "too_large", "message": str(exc)})
+        except MemoryError:
+            _answer(out, {"error": "too_large", "message": "it does not fit the memory limit"})
+        except Exception as exc:  # noqa: BLE001 - Pillow raises nearly every type
+            _answer(out, {"error": "undecodable", "message": f"{type(exc).__name__}: {exc}"})
+        else:
+            _answer(out, {"width": width, "height": height}, pixels.tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""From a URL to what the model reads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_judge.images.decode import ImageDecoder
+from stream_judge.images.fetch import ImageFetcher
+from stream_judge.images.options import ImageOptions
+from stream_judge.images.spec import PixelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """A picture that was fetched and prepared.
+
+    Attributes:
+        url: Where it came from; empty for local bytes.
+        sha256: Of the file's bytes, 64 hex digits.
+        width: Of the picture as a person sees it, pixels.
+        height: The same.
+        pixels: uint8 [S, S, 3], RGB.
+    """
+
+    url: str
+    sha256: str
+    width: int
+    height: int
+    pixels: NDArray[np.uint8]
+
+
+class ImageLoader:
+    """Fetches and decodes pictures.
+
+    Args:
+        options: Bounds.
+        spec: What the model wants.
+    """
+
+    def __init__(self, options: ImageOptions, spec: PixelSpec) -> None:
+        self._fetcher = ImageFetcher(options)
+        self._decoder = ImageDecoder(options, spec)
+
+    async def start(self) -> None:
+        """Open connections and decoders."""
+        await self._fetcher.start()
+        await self._decoder.start()
+
+    async def close(self) -> None:
+        """Close connections and decoders."""
+        await self._fetcher.close()
+        await self._decoder.close()
+
+    async def load(self, url: str) -> LoadedImage:
+        """The picture behind a URL.
+
+        Raises:
+            ImageError: The subclass says why not.
+        """
+        return await self.decode(await self._fetcher.fetch(url), url=url)
+
+    async def decode(self, data: bytes, *, url: str = "") -> LoadedImage:
+        """The picture in some bytes.
+
+        Raises:
+            ImageDecodeError: Not a picture.
+            ImageTooLargeError: Too many pixels.
+        """
+        decoded = await self._decoder.decode(data)
+        digest = hashlib.sha256(data).hexdigest()
+        return LoadedImage(url, digest, decoded.width, decoded.height, decoded.pixels)
