@@ -1,0 +1,209 @@
+"""From the user's own event shape to a product update (JMESPath, in a YAML file)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jmespath
+import orjson
+import yaml
+from jmespath.exceptions import JMESPathError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stream_judge.errors import ConfigError, DecodeError
+from stream_judge.events import ProductUpdate, SourceRecord
+
+# A URL beyond this is no picture of a listing; it would only fill the verdict.
+_MAX_URL = 4_096
+_MAX_ID = 1_024
+
+
+class MappingFile(BaseModel):
+    """A mapping file: every value is a JMESPath expression over the event."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    product_id: str = Field(description="The product's id; a string or an integer.")
+    revision: str | None = Field(None, description="The revision; a string or an integer.")
+    category: str | None = Field(None, description="Category, for `applies_to`.")
+    locale: str | None = Field(None, description="Locale, for `applies_to`.")
+    seller: str | None = Field(None, description="Seller, for `applies_to`.")
+    text: dict[str, str] = Field(
+        description="Text fields by name: strings, lists (a line each), objects (key: value)."
+    )
+    images: str = Field(description="A list of picture URLs, the primary one first.")
+    max_images: int = Field(50, ge=1, le=1_000, description="URLs that are read at most.")
+    key_to_product_id: str = Field(
+        "@", description="The product id from the record's key (UTF-8, or JSON if it is)."
+    )
+
+
+class Mapping:
+    """Reads product updates out of records.
+
+    Args:
+        file: The expressions.
+
+    Raises:
+        ConfigError: If an expression is not JMESPath.
+    """
+
+    def __init__(self, file: MappingFile) -> None:
+        self._max_images = file.max_images
+        self._one = {
+            name: _compiled(name, expression)
+            for name in ("product_id", "revision", "category", "locale", "seller")
+            if (expression := getattr(file, name)) is not None
+        }
+        self._text = {name: _compiled(f"text.{name}", e) for name, e in file.text.items()}
+        self._images = _compiled("images", file.images)
+        self._key = _compiled("key_to_product_id", file.key_to_product_id)
+
+    @classmethod
+    def read(cls, path: Path) -> Mapping:
+        """The mapping in a YAML file; `ConfigError` says what is wrong in it."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls(MappingFile.model_validate(content))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as exc:
+            raise ConfigError(f"mapping {path}: {exc}") from exc
+
+    def update(self, record: SourceRecord) -> ProductUpdate:
+        """The product update in a record's value.
+
+        Raises:
+            DecodeError: Not JSON, no product id, or a field of another type.
+        """
+        event = _parsed(record)
+        identity = self._identity("product_id", event, record)
+        if identity is None:
+            raise DecodeError(
+                f"{record.place}: no product id; product_id of the mapping found nothing",
+                place=record.place,
+            )
+        revision = _found(self._one.get("revision"), event, "revision", record)
+        if not (revision is None or isinstance(revision, (int, str))) or revision is True:
+            raise _wrong("revision", "a string or an integer", revision, record)
+        return ProductUpdate(
+            product_id=identity,
+            revision=revision,
+            fields=tuple(
+                (name, _lines(_found(e, event, name, record), name, record))
+                for name, e in self._text.items()
+            ),
+            image_urls=self._urls(event, record),
+            category=self._word("category", event, record),
+            locale=self._word("locale", event, record),
+            seller=self._word("seller", event, record),
+        )
+
+    def product_id(self, record: SourceRecord) -> str | None:
+        """The product id, as far as it can be read: from the value, else from the key."""
+        try:
+            identity = self._identity("product_id", _parsed(record), record)
+        except DecodeError:
+            identity = None
+        return identity or self.key_to_product_id(record)
+
+    def key_to_product_id(self, record: SourceRecord) -> str | None:
+        """The product id in a record's key, or None."""
+        if not record.key:
+            return None
+        try:
+            text = record.key.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        try:
+            key: Any = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            key = text
+        # "00123" is no JSON number but an id; 123 is one, and an id as well.
+        if isinstance(key, (int, float)):
+            key = text
+        try:
+            return _id(self._key.search(key))
+        except JMESPathError:
+            return None
+
+    def _identity(self, name: str, event: Any, record: SourceRecord) -> str | None:
+        return _id(_found(self._one[name], event, name, record))
+
+    def _word(self, name: str, event: Any, record: SourceRecord) -> str | None:
+        found = _found(self._one.get(name), event, name, record)
+        if found is not None and not isinstance(found, str):
+            raise _wrong(name, "a string", found, record)
+        return found
+
+    def _urls(self, event: Any, record: SourceRecord) -> tuple[str, ...]:
+        found = _found(self._images, event, "images", record)
+        if found is None:
+            return ()
+        if isinstance(found, str):
+            found = [found]
+        if not isinstance(found, list) or not all(isinstance(url, str) for url in found):
+            raise _wrong("images", "a list of URLs", found, record)
+        return tuple(url[:_MAX_URL] for url in found[: self._max_images])
+
+
+def _compiled(name: str, expression: str) -> Any:
+    try:
+        return jmespath.compile(expression)
+    except JMESPathError as exc:
+        raise ConfigError(f"mapping: {name}: {exc}") from exc
+
+
+def _parsed(record: SourceRecord) -> Any:
+    try:
+        return orjson.loads(record.value or b"")
+    except orjson.JSONDecodeError as exc:
+        raise DecodeError(f"{record.place}: not JSON: {exc}", place=record.place) from exc
+
+
+def _found(expression: Any, event: Any, name: str, record: SourceRecord) -> Any:
+    if expression is None:
+        return None
+    try:
+        return expression.search(event)
+    except (JMESPathError, RecursionError, TypeError, ValueError) as exc:
+        raise DecodeError(f"{record.place}: {name}: {exc}", place=record.place) from exc
+
+
+def _id(found: Any) -> str | None:
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if isinstance(found, str) and 0 < len(found) <= _MAX_ID:
+        return found
+    return None
+
+
+def _lines(found: Any, name: str, record: SourceRecord) -> str:
+    if found is None:
+        return ""
+    if isinstance(found, dict):
+        pairs = (f"{key}: {_scalar(value, name, record)}" for key, value in found.items())
+        return "\n".join(pairs)
+    if isinstance(found, list):
+        return "\n".join(_scalar(value, name, record) for value in found)
+    return _scalar(found, name, record)
+
+
+def _scalar(value: Any, name: str, record: SourceRecord) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        raise _wrong(name, "text", value, record)
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise _wrong(name, "text, a list of text, or an object of text", value, record)
+
+
+def _wrong(name: str, wanted: str, found: Any, record: SourceRecord) -> DecodeError:
+    kind = type(found).__name__
+    return DecodeError(
+        f"{record.place}: {name} is not {wanted} but {kind}; correct the event or the mapping",
+        place=record.place,
+    )

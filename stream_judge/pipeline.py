@@ -1,0 +1,224 @@
+"""The window: many records under way, outcomes in order, acks behind them.
+
+    submit -> task per record -> lane of its partition -> run at the lane's head
+           -> publish -> ack, in input order
+
+A lane belongs to one partition in one generation (one assignment). When the partition is
+revoked its lane dies: nothing of it is published or acked afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from stream_judge.events import SourceRecord
+from stream_judge.metrics import Metrics
+from stream_judge.publisher import Publisher
+from stream_judge.settings import WindowSettings
+from stream_judge.verdict import Outcome
+
+_log = structlog.get_logger(__name__)
+JudgeRecord = Callable[[SourceRecord], Awaitable[Outcome]]
+Ack = Callable[[], None]
+LaneKey = tuple[str, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    record: SourceRecord
+    ack: Ack
+    task: asyncio.Task[Outcome]
+    arrived: float
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    entries: deque[_Entry] = field(default_factory=deque)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: asyncio.Task[None] | None = None
+    dead: bool = False
+
+
+class Pipeline:
+    """Bounded concurrent judging with ordered emission.
+
+    Delivery: a record is acked only after its outcome, and those of all earlier records of
+    its partition, are confirmed. Order: outcomes of one partition are published in input
+    order. Backpressure: `submit` waits while the window is full, by count or by bytes.
+
+    Args:
+        judge: Judges one record; must not raise but for fatal errors.
+        publisher: Publishes runs.
+        settings: Bounds.
+        metrics: Counts.
+        on_fatal: Told of any error after which nothing may go on.
+    """
+
+    def __init__(
+        self,
+        judge: JudgeRecord,
+        publisher: Publisher,
+        settings: WindowSettings,
+        metrics: Metrics,
+        *,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._judge = judge
+        self._publisher = publisher
+        self._settings = settings
+        self._metrics = metrics
+        self._on_fatal = on_fatal
+        self._lanes: dict[LaneKey, _Lane] = {}
+        self._records = 0
+        self._bytes = 0
+        self._room = asyncio.Condition()
+        self.last_progress = time.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """Records taken in whose outcomes are not confirmed yet."""
+        return self._records
+
+    def oldest_age_s(self) -> float:
+        """Seconds since the oldest record in flight came; 0 without one."""
+        heads = [lane.entries[0].arrived for lane in self._lanes.values() if lane.entries]
+        return time.monotonic() - min(heads) if heads else 0.0
+
+    async def submit(
+        self, record: SourceRecord, ack: Ack, generation: int, is_current: Callable[[], bool]
+    ) -> bool:
+        """Take a record in, once the window has room.
+
+        Args:
+            record: The next record of its partition.
+            ack: Called when its outcome is confirmed.
+            generation: The assignment it was fetched under.
+            is_current: Whether that assignment still holds; asked after the wait.
+
+        Returns:
+            False if the assignment ended while it waited: the new owner gets the record.
+        """
+        async with self._room:
+            await self._room.wait_for(lambda: self._has_room(record.size))
+            if not is_current():
+                return False
+            self._count(1, record.size)
+        lane = self._lane((record.topic, record.partition, generation))
+        task = asyncio.create_task(self._work(record))
+        lane.entries.append(_Entry(record, ack, task, time.monotonic()))
+        task.add_done_callback(lambda _: lane.changed.set())
+        return True
+
+    async def drain(self, timeout_s: float) -> int:
+        """Let work under way finish, then end all lanes.
+
+        Returns:
+            How many records were dropped unfinished: never acked, so they come again.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._room:
+                await self._room.wait_for(lambda: self._records == 0)
+        except TimeoutError:
+            _log.warning("drain_timed_out", in_flight=self._records)
+        left = self._records
+        lanes = list(self._lanes.values())
+        self._lanes.clear()
+        await asyncio.gather(*(self._end(lane) for lane in lanes))
+        return left
+
+    async def _work(self, record: SourceRecord) -> Outcome:
+        return await self._judge(record)
+
+    def _has_room(self, size: int) -> bool:
+        if self._records == 0:
+            # One record always fits, however large.
+            return True
+        within = self._bytes + size <= self._settings.max_bytes
+        return within and self._records < self._settings.max_records
+
+    def _count(self, records: int, size: int) -> None:
+        self._records += records
+        self._bytes += size
+        self._metrics.in_flight.set(self._records)
+        self._metrics.in_flight_bytes.set(self._bytes)
+
+    def _lane(self, key: LaneKey) -> _Lane:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
+            lane.runner = asyncio.create_task(self._guarded(lane))
+        return lane
+
+    async def _guarded(self, lane: _Lane) -> None:
+        try:
+            while True:
+                await self._emit(lane)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, nothing may go on
+            lane.dead = True
+            self._on_fatal(exc)
+
+    async def _emit(self, lane: _Lane) -> None:
+        """Publish the finished run at the lane's head, then ack it."""
+        while not (lane.entries and lane.entries[0].task.done()):
+            lane.changed.clear()
+            await lane.changed.wait()
+        run: list[_Entry] = []
+        for entry in lane.entries:
+            if not entry.task.done() or len(run) >= self._settings.max_run:
+                break
+            run.append(entry)
+        outcomes = [entry.task.result() for entry in run]
+        if lane.dead:
+            return
+        with self._metrics.stage("publish"):
+            await self._publisher.publish(outcomes)
+        if lane.dead:
+            return
+        for entry, outcome in zip(run, outcomes, strict=True):
+            entry.ack()
+            self._report(entry, outcome)
+        self.last_progress = time.monotonic()
+        await self._release(lane, run)
+
+    def _report(self, entry: _Entry, outcome: Outcome) -> None:
+        seconds = time.monotonic() - entry.arrived
+        self._metrics.outcomes.labels(outcome.kind, outcome.code).inc()
+        if outcome.decision is not None:
+            self._metrics.decisions.labels(outcome.decision).inc()
+        self._metrics.record_seconds.observe(seconds)
+        _log.info(
+            "record_dead_lettered" if outcome.kind == "dead_letter" else "verdict_published",
+            topic=entry.record.topic,
+            partition=entry.record.partition,
+            offset=entry.record.offset,
+            kind=outcome.kind,
+            code=outcome.code,
+            decision=outcome.decision,
+            duration_s=round(seconds, 4),
+        )
+
+    async def _release(self, lane: _Lane, entries: list[_Entry]) -> None:
+        async with self._room:
+            for entry in entries:
+                lane.entries.remove(entry)
+                self._count(-1, -entry.record.size)
+            self._room.notify_all()
+
+    async def _end(self, lane: _Lane) -> None:
+        lane.dead = True
+        entries = list(lane.entries)
+        tasks: list[asyncio.Task[object]] = [entry.task for entry in entries]  # type: ignore[misc]  # Task is invariant
+        if lane.runner:
+            tasks.append(lane.runner)  # type: ignore[arg-type]  # Task is invariant
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._release(lane, entries)

@@ -1,0 +1,159 @@
+"""All settings: environment (`STREAM_JUDGE_KAFKA__TOPIC=...`), a TOML file, then defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from stream_judge.errors import ConfigError
+from stream_judge.images.options import ImageOptions
+from stream_judge.resources import resource
+from stream_judge.triton_options import TritonOptions
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Section):
+    """Broker, topics, consumer group and producer."""
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="Brokers, host:port, separated by commas."
+    )
+    application: str = Field(
+        "stream-judge",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Consumer group, and prefix of transactional ids.",
+    )
+    topic: str = Field("product-updates", description="Source topic.")
+    verdict_topic: str = Field("relevance-verdicts", description="Verdicts go here.")
+    dead_letter_topic: str = Field(
+        "relevance-dead-letters", description="Records that are no product updates go here."
+    )
+    isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
+        "read_committed", description="Whether records of aborted transactions are skipped."
+    )
+    session_timeout_s: float = Field(
+        30.0, gt=1, description="Until a silent worker loses its partitions, seconds."
+    )
+    request_timeout_s: float = Field(
+        30.0, gt=1, description="Until a record must be confirmed by the broker, seconds."
+    )
+    max_record_bytes: int = Field(
+        1_000_000, ge=10_000, description="Largest record that the output topics take, bytes."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How the broker is talked to."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="For the SASL protocols."
+    )
+    sasl_username: str | None = Field(None, description="For the SASL protocols.")
+    sasl_password: SecretStr | None = Field(None, description="For the SASL protocols.")
+    ssl_ca_file: Path | None = Field(None, description="Authority of the broker's certificate.")
+
+
+class WindowSettings(_Section):
+    """How much is under way at the same time."""
+
+    max_records: int = Field(64, ge=1, description="Records in the window at most.")
+    max_bytes: int = Field(
+        32_000_000, ge=1_000_000, description="Bytes of their keys and values at most."
+    )
+    max_run: int = Field(100, ge=1, description="Outcomes published as one run at most.")
+    drain_timeout_s: float = Field(
+        15.0, ge=0, description="At a stop or rebalance: how long work under way may finish."
+    )
+    retry_first_s: float = Field(0.2, gt=0, description="First wait while Triton is out, seconds.")
+    retry_last_s: float = Field(10.0, gt=0, description="Longest such wait, seconds.")
+
+
+class WebSettings(_Section):
+    """The worker's own pages: /healthz, /readyz, /metrics."""
+
+    bind: str = Field("127.0.0.1", description="Address.")
+    port: int = Field(6066, ge=0, le=65535, description="Port; 0 takes a free one.")
+
+
+class LogSettings(_Section):
+    """Logs on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="From here on.")
+    format: Literal["json", "console"] = Field("json", description="One line an event either way.")
+
+
+class Settings(BaseSettings):
+    """Everything a worker needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STREAM_JUDGE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    triton: TritonOptions = Field(default_factory=TritonOptions)
+    images: ImageOptions = Field(default_factory=ImageOptions)
+    window: WindowSettings = Field(default_factory=WindowSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    policies: Path = Field(
+        default_factory=lambda: resource("policies"), description="Folder of policy files."
+    )
+    mapping: Path = Field(
+        default_factory=lambda: resource("mappings/catalogue.yaml"),
+        description="The mapping from your events.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(path: Path | None = None, **overrides: Any) -> Settings:
+    """The settings in force.
+
+    Args:
+        path: A TOML file; `None` reads none.
+        overrides: Sections or values that go before all else.
+
+    Raises:
+        ConfigError: Unknown names, or values out of bounds.
+    """
+    if path is not None and not path.is_file():
+        raise ConfigError(f"settings file {path} is not there")
+    bound = type(
+        "Settings",
+        (Settings,),
+        {
+            "model_config": SettingsConfigDict(**{**Settings.model_config, "toml_file": path}),
+            "__module__": __name__,
+            "__doc__": Settings.__doc__,
+        },
+    )
+    try:
+        settings: Settings = bound(**overrides)
+    except ValidationError as exc:
+        lines = [
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+            for error in exc.errors(include_url=False)
+        ]
+        raise ConfigError("settings: " + "; ".join(lines)) from exc
+    except ValueError as exc:
+        raise ConfigError(f"settings: {exc}") from exc
+    return settings

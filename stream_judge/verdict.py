@@ -1,0 +1,311 @@
+"""The records that an outcome becomes: verdict, dead letter, tombstone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from stream_judge.decision import Judgement
+from stream_judge.errors import StreamJudgeError
+from stream_judge.events import Headers, ProductUpdate, SourceRecord
+from stream_judge.policy import Decision, Policy
+
+SCHEMA = 1
+_SORTED = orjson.OPT_SORT_KEYS
+Kind = Literal["judged", "unjudgeable", "dead_letter", "tombstone"]
+Destination = Literal["verdicts", "dead_letters"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """One record to publish.
+
+    Attributes:
+        destination: Which topic.
+        key: Key bytes, or None.
+        value: Value bytes, or None for a tombstone.
+        headers: In order.
+    """
+
+    destination: Destination
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one source record.
+
+    Attributes:
+        record: The source record.
+        kind: Which of the four it is.
+        code: Reason or error code; closed lists.
+        decision: For verdicts.
+        outputs: What is published, in order.
+    """
+
+    record: SourceRecord
+    kind: Kind
+    code: str
+    decision: Decision | None
+    outputs: tuple[OutputRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutcome:
+    """One picture in a verdict.
+
+    Attributes:
+        url: As the event gave it.
+        sha256: Of the file; None if it could not be had.
+        width: Pixels; None if it could not be decoded.
+        height: The same.
+        score: Calibrated, 0..1; None if it was not judged.
+        code: Why it was not judged; None if it was.
+    """
+
+    url: str
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    score: float | None = None
+    code: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What stands for the picture in the verdict's id: its digest, or why there is none."""
+        return self.sha256 if self.sha256 is not None and self.code is None else str(self.code)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is known of a record when its verdict is written; filled as judging goes on."""
+
+    update: ProductUpdate | None = None
+    policy: Policy | None = None
+    images: list[ImageOutcome] = field(default_factory=list)
+    text_sha256: str | None = None
+    tokens_used: int | None = None
+    tokens_cut: int | None = None
+    judgement: Judgement | None = None
+    answer_mass: float | None = None
+    model_name: str | None = None
+    model_version: str | None = None
+    model_digest: str | None = None
+
+
+class VerdictWriter:
+    """Builds outcomes.
+
+    Args:
+        source: CloudEvents `source` of what is published.
+        max_record_bytes: Largest record that the output topics take.
+        on_unjudgeable: Decision where no policy is known.
+    """
+
+    def __init__(
+        self, *, source: str, max_record_bytes: int, on_unjudgeable: Decision = "review"
+    ) -> None:
+        self._source = source
+        self._max_bytes = max_record_bytes
+        self._on_unjudgeable: Decision = on_unjudgeable
+
+    def judged(self, record: SourceRecord, found: Findings) -> Outcome:
+        """A verdict with a score."""
+        judgement = found.judgement
+        assert judgement is not None
+        verdict = self._verdict(record, found, "judged", judgement.reason, judgement.decision)
+        return self._fitting(record, found, verdict, judgement.reason, judgement.decision)
+
+    def unjudgeable(self, record: SourceRecord, found: Findings, code: str) -> Outcome:
+        """A verdict that says why there is no score; the gate is never left waiting."""
+        decision = found.policy.file.on_unjudgeable if found.policy else self._on_unjudgeable
+        verdict = self._verdict(record, found, "unjudgeable", code, decision)
+        return self._fitting(record, found, verdict, code, decision)
+
+    def tombstone(self, record: SourceRecord, product_id: str) -> Outcome:
+        """The deletion of a product's verdict."""
+        output = OutputRecord("verdicts", product_id.encode(), None, self._headers(record))
+        return Outcome(record, "tombstone", "tombstone", None, (output,))
+
+    def dead_letter(
+        self,
+        record: SourceRecord,
+        error: StreamJudgeError,
+        *,
+        stage: str,
+        attempts: int,
+        product_id: str | None,
+        stacktrace: str = "",
+    ) -> Outcome:
+        """The record's own bytes and headers, and a verdict where the product is known."""
+        origin = {
+            "exception": type(error).__name__,
+            "message": error.message,
+            "stacktrace": stacktrace,
+            "topic": record.topic,
+            "partition": str(record.partition),
+            "offset": str(record.offset),
+        }
+        headers: list[tuple[str, bytes | None]] = [
+            *record.headers,
+            *((f"__streams.errors.{name}", text.encode()) for name, text in origin.items()),
+            ("sj-code", error.code.encode()),
+            ("sj-stage", stage.encode()),
+            ("sj-attempts", str(attempts).encode()),
+            *_source_headers(record),
+        ]
+        value = record.value
+        if record.key is None and record.value is None:
+            # Some brokers and tools cannot carry a record with neither.
+            value = b""
+            headers.append(("sj-null", b"1"))
+        if _size(record.key, value, headers) > self._max_bytes and value is not None:
+            headers += [
+                ("sj-value-omitted", b"1"),
+                ("sj-value-sha256", hashlib.sha256(value).hexdigest().encode()),
+                ("sj-value-length", str(len(value)).encode()),
+            ]
+            value = None
+        outputs = [OutputRecord("dead_letters", record.key, value, tuple(headers))]
+        decision: Decision | None = None
+        if product_id is not None:
+            update = ProductUpdate(product_id, None, (), ())
+            verdict = self.unjudgeable(record, Findings(update=update), error.code)
+            outputs += verdict.outputs
+            decision = verdict.decision
+        return Outcome(record, "dead_letter", error.code, decision, tuple(outputs))
+
+    def _fitting(
+        self,
+        record: SourceRecord,
+        found: Findings,
+        verdict: dict[str, Any],
+        code: str,
+        decision: Decision,
+    ) -> Outcome:
+        kind: Kind = verdict["outcome"]
+        output = self._output(record, verdict)
+        if _size(output.key, output.value, output.headers) > self._max_bytes:
+            verdict["rationale"] = None
+            verdict["images"] = [{**image, "url": None} for image in verdict["images"]]
+            output = self._output(record, verdict)
+        if _size(output.key, output.value, output.headers) > self._max_bytes:
+            kind, code = "unjudgeable", "verdict_too_large"
+            bare = Findings(update=found.update, policy=found.policy)
+            decision = found.policy.file.on_unjudgeable if found.policy else self._on_unjudgeable
+            output = self._output(record, self._verdict(record, bare, kind, code, decision))
+        return Outcome(record, kind, code, decision, (output,))
+
+    def _output(self, record: SourceRecord, verdict: dict[str, Any]) -> OutputRecord:
+        headers = (
+            *self._headers(record),
+            ("ce_id", str(verdict["verdict_id"]).encode()),
+            ("ce_time", str(verdict["judged_at"]).encode()),
+        )
+        key = str(verdict["product_id"]).encode()
+        return OutputRecord("verdicts", key, orjson.dumps(verdict), headers)
+
+    def _headers(self, record: SourceRecord) -> tuple[tuple[str, bytes | None], ...]:
+        trace = [pair for pair in record.headers if pair[0] in ("traceparent", "tracestate")]
+        return (
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"stream_judge.verdict.v1"),
+            ("ce_source", self._source.encode()),
+            ("content-type", b"application/json"),
+            *trace,
+            *_source_headers(record),
+        )
+
+    def _verdict(
+        self, record: SourceRecord, found: Findings, outcome: Kind, reason: str, decision: Decision
+    ) -> dict[str, Any]:
+        update, policy, judged = found.update, found.policy, found.judgement
+        assert update is not None
+        thresholds = policy.file.thresholds.model_dump() if policy else None
+        return {
+            "schema": SCHEMA,
+            "verdict_id": _verdict_id(update, found),
+            "product_id": update.product_id,
+            "revision": update.revision,
+            "outcome": outcome,
+            "verdict": judged.verdict if judged else None,
+            "decision": decision,
+            "reason": reason,
+            "score": judged.score if judged else None,
+            "raw_score": judged.raw_score if judged else None,
+            "answer_mass": found.answer_mass,
+            "thresholds": thresholds,
+            "images": [
+                {
+                    "url": image.url,
+                    "sha256": image.sha256,
+                    "width": image.width,
+                    "height": image.height,
+                    "score": image.score,
+                    "code": image.code,
+                }
+                for image in found.images
+            ],
+            "text": {
+                "sha256": found.text_sha256,
+                "tokens": found.tokens_used,
+                "truncated": None if found.tokens_cut is None else found.tokens_cut > 0,
+            },
+            "policy": policy
+            and {
+                "id": policy.id,
+                "version": policy.file.version,
+                "digest": policy.digest,
+                "samples": len(policy.file.samples),
+            },
+            "model": found.model_digest
+            and {
+                "name": found.model_name,
+                "version": found.model_version,
+                "digest": found.model_digest,
+            },
+            "rationale": None,
+            "source": {
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "timestamp": record.timestamp_ms,
+            },
+            "judged_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+
+
+def _verdict_id(update: ProductUpdate, found: Findings) -> str:
+    """The same content judged the same way has the same id, also in a replay."""
+    content = {
+        "product_id": update.product_id,
+        "revision": update.revision,
+        "text": found.text_sha256,
+        "images": [image.identity for image in found.images],
+        "policy": found.policy.digest if found.policy else None,
+        "model": found.model_digest,
+    }
+    return hashlib.sha256(orjson.dumps(content, option=_SORTED)).hexdigest()
+
+
+def _source_headers(record: SourceRecord) -> tuple[tuple[str, bytes], ...]:
+    return (
+        ("sj-source-topic", record.topic.encode()),
+        ("sj-source-partition", str(record.partition).encode()),
+        ("sj-source-offset", str(record.offset).encode()),
+    )
+
+
+def _size(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+) -> int:
+    # A batch around one record costs about 100 bytes more.
+    named = sum(len(name) + len(content or b"") + 8 for name, content in headers)
+    return len(key or b"") + len(value or b"") + named + 100

@@ -1,0 +1,59 @@
+"""The worker's pages: /healthz, /readyz, /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from stream_judge.errors import EnvironmentProblem
+from stream_judge.metrics import Metrics
+from stream_judge.settings import WebSettings
+
+
+@asynccontextmanager
+async def serve_pages(
+    settings: WebSettings,
+    metrics: Metrics,
+    ready: Callable[[], bool],
+    refresh: Callable[[], None],
+) -> AsyncIterator[int]:
+    """Serve the pages while the block runs; gives the port.
+
+    Raises:
+        EnvironmentProblem: The port is in use.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ready\n") if ready() else web.Response(status=503)
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        refresh()
+        return web.Response(body=metrics.page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/healthz", healthz),
+            web.get("/readyz", readyz),
+            web.get("/metrics", show_metrics),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.bind, settings.port)
+        try:
+            await site.start()
+        except OSError as exc:
+            raise EnvironmentProblem(
+                f"port {settings.port} of {settings.bind} is in use; set web.port"
+            ) from exc
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
