@@ -1,0 +1,48 @@
+# `make demo` and `make test` do all their set-up on a machine with Python 3.11.
+PYTHON ?= python3.11
+UV := .cache/uv/bin/uv
+TESTS ?= tests
+
+.PHONY: demo test check lock docs clean
+
+demo: .venv/ready
+	.venv/bin/stream-judge demo
+
+test: .venv-dev/ready
+	.venv-dev/bin/python -m pytest -q $(TESTS)
+
+check: .venv-dev/ready
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/mypy
+	.venv-dev/bin/python -m stream_judge.docs --check
+
+docs: .venv-dev/ready
+	.venv-dev/bin/python -m stream_judge.docs
+
+$(UV):
+	$(PYTHON) -m venv .cache/uv
+	.cache/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'
+
+.venv/ready: requirements/demo.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements/demo.txt
+	$(UV) pip install --quiet --no-deps --python .venv/bin/python --editable .
+	touch $@
+
+.venv-dev/ready: requirements/dev.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-dev
+	$(UV) pip sync --quiet --require-hashes --python .venv-dev/bin/python requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --python .venv-dev/bin/python --editable .
+	touch $@
+
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+
+lock: | $(UV)
+	$(COMPILE) --extra embedded -o requirements/demo.txt
+	$(COMPILE) --extra embedded --extra export --extra train --group dev -o requirements/dev.txt
+	$(COMPILE) --extra gpu -o requirements/gpu.txt
+
+clean:
+	rm -rf .venv .venv-dev .cache/uv

@@ -1,0 +1,5 @@
+"""`python -m stream_judge`."""
+
+from stream_judge.cli import main
+
+main()

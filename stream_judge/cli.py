@@ -1,0 +1,191 @@
+"""`stream-judge`: commands, wiring only; heavy modules are imported where they are used."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stream_judge.errors import ConfigError, EnvironmentProblem, ExportError, StreamJudgeError
+
+app = typer.Typer(
+    help="Does every product's picture match its text?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file; the environment goes before it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+
+
+def _settings(path: Path | None, **overrides: Any) -> Any:
+    from stream_judge.settings import read_settings
+
+    return read_settings(path, **{k: v for k, v in overrides.items() if v is not None})
+
+
+@app.command()
+def worker(settings: SettingsFile = None) -> None:
+    """Judge the source topic until SIGTERM; it drains and exits with 0."""
+    from stream_judge.app import run_worker
+    from stream_judge.logs import set_up_logs
+
+    found = _settings(settings)
+    set_up_logs(found.log)
+    code = asyncio.run(run_worker(found))
+    sys.stderr.flush()
+    # Faust leaves threads behind that would keep a finished worker from ending.
+    os._exit(code)
+
+
+@app.command()
+def judge(
+    event: Annotated[Path, typer.Argument(help="File with one event's JSON.")],
+    settings: SettingsFile = None,
+    mapping: Annotated[Path | None, typer.Option(help="Mapping file to try.")] = None,
+    policies: Annotated[Path | None, typer.Option(help="Policy folder to try.")] = None,
+) -> None:
+    """Judge one event without Kafka, and show every step."""
+    from stream_judge.commands.judge_event import judge_event
+
+    found = _settings(settings, mapping=mapping, policies=policies)
+    raise typer.Exit(asyncio.run(judge_event(event, found)))
+
+
+@app.command()
+def triton(
+    repository: Annotated[Path | None, typer.Option(help="Model repository.")] = None,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one.")] = 8001,
+    http_port: Annotated[int, typer.Option(help="HTTP port.")] = 8000,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus port.")] = 8002,
+) -> None:
+    """Run the embedded Triton in the foreground, on loopback."""
+    from stream_judge.commands.triton_server import run_triton
+    from stream_judge.resources import resource
+
+    ports = (grpc_port, http_port, metrics_port)
+    raise typer.Exit(asyncio.run(run_triton(repository or resource("model_repo"), *ports)))
+
+
+@app.command()
+def catalogue(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    count: Annotated[int, typer.Option(min=1, help="Product updates.")] = 200,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 7,
+) -> None:
+    """Draw a shop: pictures, events.jsonl and truth.jsonl."""
+    from stream_judge.catalogue.events import make_catalogue
+
+    report = make_catalogue(count, seed, out)
+    typer.echo(f"{report.out}: {report.events} events, {report.pictures} pictures")
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=1, help="Product updates.")] = 120,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn shop.")] = 7,
+    as_json: AsJson = False,
+    keep: Annotated[bool, typer.Option(help="Keep the run's folder.")] = False,
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("demo-report.html"),
+    repository: Annotated[Path | None, typer.Option(help="Another model repository.")] = None,
+) -> None:
+    """Run everything on this machine: broker, Triton, worker, a drawn shop; then sum up."""
+    from stream_judge.commands.show_demo import show_demo
+    from stream_judge.demo.runner import DemoOptions
+
+    options = DemoOptions(events, seed, keep, report, repository)
+    raise typer.Exit(show_demo(options, as_json=as_json))
+
+
+@app.command()
+def doctor(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+    """Check broker, topics, Triton, model and policies; say what to do."""
+    from stream_judge.doctor import examine, show
+
+    raise typer.Exit(show(asyncio.run(examine(_settings(settings))), as_json=as_json))
+
+
+@topics_app.command("create")
+def topics_create(
+    settings: SettingsFile = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Of source and verdicts.")] = 12,
+    replication: Annotated[int, typer.Option(min=1, help="Replicas.")] = 3,
+) -> None:
+    """Make the topics that are missing."""
+    from stream_judge.topics import create_topics
+
+    for line in asyncio.run(create_topics(_settings(settings).kafka, partitions, replication)):
+        typer.echo(line)
+
+
+@topics_app.command("check")
+def topics_check(settings: SettingsFile = None) -> None:
+    """Hold the topics against what the worker needs."""
+    from stream_judge.topics import check_topics
+
+    problems = 0
+    for ok, line in asyncio.run(check_topics(_settings(settings).kafka)):
+        typer.echo(("ok    " if ok else "WRONG ") + line)
+        problems += not ok
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or hub id of a LLaVA checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model repository.")],
+    dtype: Annotated[str, typer.Option(help="How weights are stored: fp32 or fp16.")] = "fp16",
+    verify: Annotated[bool, typer.Option(help="Compare with transformers.")] = False,
+) -> None:
+    """Turn a LLaVA checkpoint into a Triton model repository."""
+    if dtype not in ("fp32", "fp16"):
+        raise ConfigError(f"--dtype {dtype}: fp32 or fp16")
+    _need("torch", "export")
+    from stream_judge.export.exporter import export_checkpoint
+
+    report = export_checkpoint(checkpoint, out, dtype=dtype, verify=verify, say=typer.echo)  # type: ignore[arg-type]  # checked above
+    typer.echo(f"model digest {report.digest}")
+
+
+def _need(module: str, extra: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(module) is None:
+        raise EnvironmentProblem(f"{module} is missing: pip install 'stream-judge[{extra}]'")
+
+
+def _add_training() -> None:
+    from stream_judge.training.cli import app as training_app
+
+    app.add_typer(training_app, name="train")
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one line, with their code."""
+    _add_training()
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as exc:
+        sys.exit(exc.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except StreamJudgeError as exc:
+        Console(stderr=True, soft_wrap=True).print(
+            f"stream-judge: {exc.code}: {exc.message}", markup=False, highlight=False
+        )
+        sys.exit(2 if isinstance(exc, (ConfigError, ExportError)) else 1)
+    except Exception as exc:
+        # typer's usage errors know how to show themselves.
+        show = getattr(exc, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(int(getattr(exc, "exit_code", 2)))

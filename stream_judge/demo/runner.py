@@ -1,0 +1,222 @@
+"""Starts every part as a process of its own, feeds updates, reads outcomes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stream_judge.catalogue.events import TOO_LARGE_BYTES, make_catalogue
+from stream_judge.demo.feed import Fed, Place, feed, read_events
+from stream_judge.demo.readback import Seen, read_back
+from stream_judge.demo.report import write_report
+from stream_judge.demo.summary import Summary, summarise
+from stream_judge.embedded.broker import EmbeddedBroker
+from stream_judge.embedded.triton import EmbeddedTriton, check_platform
+from stream_judge.errors import EnvironmentProblem, StreamJudgeError
+from stream_judge.processes import ChildProcess, free_port
+from stream_judge.resources import resource
+
+SOURCE, VERDICTS, DEAD_LETTERS = "product-updates", "relevance-verdicts", "relevance-dead-letters"
+_PARTITIONS = {SOURCE: 4, VERDICTS: 4, DEAD_LETTERS: 1}
+_STALL_S = 60.0
+_SETTLE_S = 1.0
+_DISK_BYTES = 500_000_000
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """A demo run.
+
+    Attributes:
+        events: Product updates.
+        seed: Seed of the drawn shop.
+        keep: Keep the run's folder (shop, logs).
+        report: Where the page goes.
+        repository: Model repository; None for the one that ships.
+    """
+
+    events: int = 120
+    seed: int = 7
+    keep: bool = False
+    report: Path = Path("demo-report.html")
+    repository: Path | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a live display may show; grows while the demo runs."""
+
+    fed: dict[Place, Fed] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    done: set[Place] = field(default_factory=set)
+    truth: list[dict[str, Any]] = field(default_factory=list)
+
+    def on_fed(self, entry: Fed) -> None:
+        """Note an update that was published."""
+        self.fed[entry.place] = entry
+
+    def on_seen(self, record: Seen) -> None:
+        """Note a record that was read back."""
+        self.seen.append(record)
+        self.done.add(record.place)
+
+
+async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Summary:
+    """Run the whole system once; everything it started has ended when it returns or raises.
+
+    Args:
+        options: What to run.
+        progress: Filled while it runs.
+        say: Receives one line for every step.
+
+    Raises:
+        EnvironmentProblem: The machine lacks something.
+        StreamJudgeError: A part ended by itself, or nothing came out for a minute.
+    """
+    started = time.monotonic()
+    check_platform()
+    folder = Path(tempfile.mkdtemp(prefix="stream-judge-demo-"))
+    try:
+        free = shutil.disk_usage(folder).free
+        if free < _DISK_BYTES:
+            raise EnvironmentProblem(f"{folder}: {free // 10**6} MB free, the demo needs 500")
+        say(f"drawing {options.events} products (seed {options.seed})")
+        await asyncio.to_thread(make_catalogue, options.events, options.seed, folder)
+        lines = (folder / "truth.jsonl").read_text(encoding="utf-8").splitlines()
+        progress.truth.extend(map(json.loads, lines))
+        async with AsyncExitStack() as stack:
+            bootstrap, base_url, worker = await _start_parts(options, folder, stack, say)
+            setup_s = time.monotonic() - started
+            say(f"ready after {setup_s:.1f} s; judging")
+            await _judge_all(bootstrap, base_url, folder, worker, progress)
+            await worker.stop(grace_s=30.0)
+            if worker.exit_code != 0:
+                raise StreamJudgeError(f"the worker ended with exit code {worker.exit_code}")
+        fed = sorted(progress.fed.values(), key=lambda entry: entry.line)
+        summary = summarise(fed, progress.seen, progress.truth, setup_s)
+        write_report(
+            options.report, summary, fed, progress.seen, progress.truth, folder / "pictures"
+        )
+        return summary
+    finally:
+        if options.keep:
+            say(f"kept {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _start_parts(
+    options: DemoOptions, folder: Path, stack: AsyncExitStack, say: Say
+) -> tuple[str, str, ChildProcess]:
+    broker = EmbeddedBroker(_PARTITIONS)
+    stack.push_async_callback(broker.stop)
+    triton_log = stack.enter_context((folder / "triton.log").open("w", encoding="utf-8"))
+    triton = EmbeddedTriton(
+        options.repository or resource("model_repo"),
+        on_line=lambda line: print(line, file=triton_log, flush=True),
+    )
+    stack.push_async_callback(triton.stop)
+    say("starting broker, Triton, picture server and worker")
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def on_line(line: str) -> None:
+        if line.startswith("port ") and not port.done():
+            port.set_result(int(line.removeprefix("port ")))
+
+    pictures = ChildProcess(
+        [sys.executable, "-m", "stream_judge.catalogue.server", str(folder)],
+        env=None,
+        on_line=on_line,
+    )
+    stack.push_async_callback(pictures.stop, 2.0)
+    await asyncio.gather(broker.start(), triton.start(), pictures.start())
+    base_url = f"http://127.0.0.1:{await asyncio.wait_for(port, 20)}"
+    web_port = free_port()
+    worker_log = stack.enter_context((folder / "worker.log").open("w", encoding="utf-8"))
+    worker = ChildProcess(
+        [sys.executable, "-m", "stream_judge", "worker"],
+        env=_worker_environment(broker.bootstrap, triton.grpc_url, web_port),
+        on_line=lambda line: print(line, file=worker_log, flush=True),
+    )
+    stack.push_async_callback(worker.stop, 10.0)
+    await worker.start()
+    await _wait_ready(worker, web_port, folder / "worker.log")
+    return broker.bootstrap, base_url, worker
+
+
+def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("STREAM_JUDGE_")}
+    return inherited | {
+        "STREAM_JUDGE_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+        "STREAM_JUDGE_KAFKA__SESSION_TIMEOUT_S": "10",
+        "STREAM_JUDGE_TRITON__URL": triton_url,
+        "STREAM_JUDGE_WEB__PORT": str(web_port),
+        # The shop's pictures are on loopback here, and nothing else may be reached there.
+        "STREAM_JUDGE_IMAGES__ALLOWED_NETWORKS": '["127.0.0.1/32"]',
+        "STREAM_JUDGE_IMAGES__MAX_BYTES": str(TOO_LARGE_BYTES),
+    }
+
+
+async def _wait_ready(worker: ChildProcess, port: int, log: Path) -> None:
+    for _ in range(600):
+        if worker.exit_code is not None:
+            last = log.read_text(encoding="utf-8").splitlines()[-1:]
+            raise StreamJudgeError(f"the worker did not start: {' '.join(last)}")
+        if await asyncio.to_thread(_is_ready, port):
+            return
+        await asyncio.sleep(0.1)
+    raise StreamJudgeError("the worker was not ready within a minute")
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+async def _judge_all(
+    bootstrap: str, base_url: str, folder: Path, worker: ChildProcess, progress: Progress
+) -> None:
+    """Feed everything and wait for its outcomes, and a little longer for surplus ones."""
+    events = await asyncio.to_thread(read_events, folder / "events.jsonl", base_url)
+    outputs = {name: n for name, n in _PARTITIONS.items() if name != SOURCE}
+    async with asyncio.TaskGroup() as group:
+        reader = group.create_task(
+            read_back(bootstrap, outputs, DEAD_LETTERS, on_seen=progress.on_seen)
+        )
+        feeding = group.create_task(
+            feed(
+                bootstrap,
+                SOURCE,
+                events,
+                finished=lambda: len(progress.done),
+                on_fed=progress.on_fed,
+            )
+        )
+        last, since = -1, time.monotonic()
+        while len(progress.done) < len(events):
+            await asyncio.sleep(0.1)
+            if worker.exit_code is not None:
+                raise StreamJudgeError(f"the worker ended with exit code {worker.exit_code}")
+            if len(progress.done) != last:
+                last, since = len(progress.done), time.monotonic()
+            elif time.monotonic() - since > _STALL_S:
+                break  # what is missing is counted as lost
+        await feeding
+        await asyncio.sleep(_SETTLE_S)
+        reader.cancel()

@@ -1,0 +1,122 @@
+"""`stream-judge doctor`: is everything there that a worker needs, and what to do if not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from stream_judge.errors import StreamJudgeError
+from stream_judge.images.loader import ImageLoader
+from stream_judge.mapping import Mapping
+from stream_judge.policy import Policy, load_policies
+from stream_judge.settings import Settings
+from stream_judge.topics import check_topics
+from stream_judge.triton import ModelSpec, TritonJudge
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    Attributes:
+        what: What was checked.
+        ok: Whether it is as needed.
+        detail: What was found, or what to do.
+    """
+
+    what: str
+    ok: bool
+    detail: str
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """All findings; nothing here raises for what it looks for."""
+    findings = [_runtimes(), _mapping(settings)]
+    try:
+        findings += [Finding("topic", ok, line) for ok, line in await check_topics(settings.kafka)]
+    except StreamJudgeError as exc:
+        findings.append(Finding("broker", False, exc.message))
+    client = TritonJudge(settings.triton)
+    await client.start()
+    try:
+        spec = await client.spec()
+        findings.append(
+            Finding("triton", True, f"{spec.name} {spec.version} at {settings.triton.url}")
+        )
+        findings += await _model(settings, client, spec)
+    except StreamJudgeError as exc:
+        findings.append(
+            Finding("triton", False, f"{exc.message}; start one with `stream-judge triton`")
+        )
+    finally:
+        await client.close()
+    return findings
+
+
+def show(findings: list[Finding], *, as_json: bool) -> int:
+    """Print findings; 0 if all is well."""
+    if as_json:
+        Console(soft_wrap=True).print(
+            json.dumps([asdict(finding) for finding in findings]), markup=False, highlight=False
+        )
+    else:
+        table = Table("what", "", "found, or what to do")
+        for finding in findings:
+            mark = "[green]ok[/]" if finding.ok else "[red]WRONG[/]"
+            table.add_row(finding.what, mark, finding.detail)
+        Console().print(table)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _runtimes() -> Finding:
+    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    both = {"onnxruntime", "onnxruntime-gpu"} <= installed
+    detail = "onnxruntime and onnxruntime-gpu overwrite each other; uninstall both, install one"
+    return Finding("onnxruntime", not both, detail if both else "at most one is installed")
+
+
+def _mapping(settings: Settings) -> Finding:
+    try:
+        Mapping.read(settings.mapping)
+    except StreamJudgeError as exc:
+        return Finding("mapping", False, exc.message)
+    return Finding("mapping", True, str(settings.mapping))
+
+
+async def _model(settings: Settings, client: TritonJudge, spec: ModelSpec) -> list[Finding]:
+    loader = ImageLoader(settings.images, spec.pixels)
+    await loader.start()
+    findings: list[Finding] = []
+
+    async def check(what: str, work: Callable[[], Awaitable[str]]) -> None:
+        try:
+            findings.append(Finding(what, True, await work()))
+        except StreamJudgeError as exc:
+            findings.append(Finding(what, False, exc.message))
+
+    async def policies() -> str:
+        found = await load_policies(settings.policies, spec.pixels, loader.decode)
+        for policy in found.policies:
+            await check(f"policy {policy.id}", lambda policy=policy: _try(client, spec, policy))  # type: ignore[misc]  # bound now
+        return f"{len(found.policies)} in {settings.policies}"
+
+    try:
+        await check("policies", policies)
+    finally:
+        await loader.close()
+    return findings
+
+
+async def _try(client: TritonJudge, spec: ModelSpec, policy: Policy) -> str:
+    side = spec.pixels.size
+    row = await client.judge(np.full((side, side, 3), 127, np.uint8), "a test", policy.bundle)
+    if row.status != "ok":
+        raise StreamJudgeError(f"the model server answers {row.status}", code=row.status)
+    return f"judged by model {row.model_digest[:12]}"
+

@@ -1,0 +1,116 @@
+"""The Kafka topics: making them, and holding them against what the worker needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from stream_judge.connection import client_options
+from stream_judge.errors import PublishError
+from stream_judge.settings import KafkaSettings
+
+_MONTH_MS = 30 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    partitions: int
+    configs: dict[str, str]
+
+
+def _wanted(settings: KafkaSettings, partitions: int) -> list[_Wanted]:
+    size = {"max.message.bytes": str(settings.max_record_bytes + 10_000)}
+    month = {"retention.ms": str(_MONTH_MS)}
+    return [
+        _Wanted(settings.topic, partitions, {**month}),
+        # The gate needs the newest verdict of each product, however old.
+        _Wanted(settings.verdict_topic, partitions, {**size, "cleanup.policy": "compact"}),
+        _Wanted(settings.dead_letter_topic, 1, {**size, **month}),
+    ]
+
+
+async def _admin(settings: KafkaSettings) -> Any:
+    client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
+    try:
+        await client.start()
+    except (KafkaError, OSError) as exc:
+        raise PublishError(
+            f"no broker at {settings.bootstrap_servers}: {exc}; check kafka.bootstrap_servers"
+        ) from exc
+    return client
+
+
+async def create_topics(
+    settings: KafkaSettings, partitions: int, replication: int
+) -> list[str]:
+    """Make the topics that are missing; one line for each.
+
+    Raises:
+        PublishError: No broker, or it refuses.
+    """
+    client = await _admin(settings)
+    try:
+        there = set(await client.list_topics())
+        lines = []
+        for wanted in _wanted(settings, partitions):
+            if wanted.name in there:
+                lines.append(f"{wanted.name}: is there already")
+                continue
+            topic = NewTopic(
+                wanted.name, wanted.partitions, replication, topic_configs=wanted.configs
+            )
+            answer = await client.create_topics([topic])
+            for _, code, *message in answer.topic_errors:
+                if code:
+                    raise PublishError(f"{wanted.name}: {for_code(code).__name__} {message}")
+            lines.append(f"{wanted.name}: made with {wanted.partitions} partitions")
+        return lines
+    except KafkaError as exc:
+        raise PublishError(f"the broker refuses: {exc!r}") from exc
+    finally:
+        await client.close()
+
+
+async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
+    """Whether each topic is as needed, with a line that says what to do.
+
+    Raises:
+        PublishError: No broker.
+    """
+    client = await _admin(settings)
+    try:
+        found = {t["topic"]: t for t in await client.describe_topics()}
+        lines: list[tuple[bool, str]] = []
+        for wanted in _wanted(settings, 1):
+            topic = found.get(wanted.name)
+            if topic is None or topic["error_code"]:
+                lines.append((False, f"{wanted.name}: missing; run `stream-judge topics create`"))
+                continue
+            count = len(topic["partitions"])
+            lines.append((True, f"{wanted.name}: {count} partitions"))
+            if wanted.name != settings.topic:
+                lines.append(await _check_size(client, wanted.name, settings.max_record_bytes))
+        return lines
+    finally:
+        await client.close()
+
+
+async def _check_size(client: Any, name: str, needed: int) -> tuple[bool, str]:
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None})
+    try:
+        (answer,) = await client.describe_configs([resource])
+        configs = {entry[0]: entry[1] for r in answer.resources for entry in r[4]}
+        limit = int(configs["max.message.bytes"])
+    except (KafkaError, KeyError, ValueError, IndexError, TypeError) as exc:
+        return True, f"{name}: this broker does not tell max.message.bytes ({type(exc).__name__})"
+    if limit < needed:
+        return False, (
+            f"{name}: max.message.bytes {limit} is below kafka.max_record_bytes {needed}; "
+            "raise the one or lower the other"
+        )
+    return True, f"{name}: max.message.bytes {limit}"
