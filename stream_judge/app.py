@@ -110,9 +110,7 @@ class Worker:
         for result in results:
             if isinstance(result, StreamJudgeError):
                 raise result
-            if isinstance(result, BaseException) and not isinstance(
-                result, asyncio.CancelledError
-            ):
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
         return EXIT_FATAL if self._fatal else EXIT_OK
 

@@ -119,4 +119,3 @@ async def _try(client: TritonJudge, spec: ModelSpec, policy: Policy) -> str:
     if row.status != "ok":
         raise StreamJudgeError(f"the model server answers {row.status}", code=row.status)
     return f"judged by model {row.model_digest[:12]}"
-

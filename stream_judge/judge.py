@@ -42,9 +42,7 @@ _LISTING_FAULTS = frozenset({"text_empty", "text_too_long"})
 class JudgeClient(Protocol):
     """What judging needs of the model server."""
 
-    async def judge(
-        self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle
-    ) -> RowResult:
+    async def judge(self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle) -> RowResult:
         """The answer to one row."""
         ...
 
@@ -229,9 +227,7 @@ class Judge:
         policy: Policy,
         found: Findings,
     ) -> list[float]:
-        rows = await asyncio.gather(
-            *(self._row(image.pixels, text, policy) for _, image in loaded)
-        )
+        rows = await asyncio.gather(*(self._row(image.pixels, text, policy) for _, image in loaded))
         for (index, _), row in zip(loaded, rows, strict=True):
             found.tokens_used, found.tokens_cut = row.tokens_used, row.tokens_cut
             found.model_digest = row.model_digest

@@ -72,25 +72,21 @@ class PlainPublisher:
         try:
             await self._producer.start()
         except (KafkaError, OSError) as exc:
-            raise PublishError(
-                f"no broker at {self._settings.bootstrap_servers}: {exc}"
-            ) from exc
+            raise PublishError(f"no broker at {self._settings.bootstrap_servers}: {exc}") from exc
 
     async def publish(self, run: Sequence[Outcome]) -> None:
         """See `Publisher.publish`."""
         futures = []
         try:
             async with asyncio.timeout(self._timeout_s + 5):
-                for outcome in run:
-                    for output in outcome.outputs:
-                        futures.append(
-                            await self._producer.send(
-                                self._topics[output.destination],
-                                key=output.key,
-                                value=output.value,
-                                headers=list(output.headers),
-                            )
-                        )
+                for output in (o for outcome in run for o in outcome.outputs):
+                    sent = await self._producer.send(
+                        self._topics[output.destination],
+                        key=output.key,
+                        value=output.value,
+                        headers=list(output.headers),
+                    )
+                    futures.append(sent)
                 results = await asyncio.gather(*futures, return_exceptions=True)
         except (KafkaError, TimeoutError, OSError) as exc:
             raise self._failed(run, exc) from exc

@@ -45,9 +45,7 @@ async def _admin(settings: KafkaSettings) -> Any:
     return client
 
 
-async def create_topics(
-    settings: KafkaSettings, partitions: int, replication: int
-) -> list[str]:
+async def create_topics(settings: KafkaSettings, partitions: int, replication: int) -> list[str]:
     """Make the topics that are missing; one line for each.
 
     Raises:

@@ -187,9 +187,7 @@ class TritonJudge:
                 f"stream-judge export: {exc!r} missing in its configuration"
             ) from exc
 
-    async def judge(
-        self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle
-    ) -> RowResult:
+    async def judge(self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle) -> RowResult:
         """The server's answer to one row.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ async def judge_event(path: Path, settings: Settings) -> int:
             console.print(f"  {name}: {_shown(value)}", markup=False, highlight=False)
 
     try:
-        value = path.read_bytes()
+        value = await asyncio.to_thread(path.read_bytes)
     except OSError as exc:
         raise ConfigError(f"event {path}: {exc.strerror}") from exc
     record = SourceRecord(path.name, 0, 0, 0, None, value)

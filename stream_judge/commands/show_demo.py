@@ -27,9 +27,7 @@ def show_demo(options: DemoOptions, *, as_json: bool) -> int:
     _print_summary(summary, console)
     console.print(f"report: {options.report}")
     if as_json:
-        Console(soft_wrap=True).print(
-            json.dumps(summary.as_dict()), markup=False, highlight=False
-        )
+        Console(soft_wrap=True).print(json.dumps(summary.as_dict()), markup=False, highlight=False)
     return 0 if summary.delivered else 1
 
 

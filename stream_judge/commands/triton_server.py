@@ -13,9 +13,7 @@ from stream_judge.logs import set_up_logs
 from stream_judge.settings import LogSettings
 
 
-async def run_triton(
-    repository: Path, grpc_port: int, http_port: int, metrics_port: int
-) -> int:
+async def run_triton(repository: Path, grpc_port: int, http_port: int, metrics_port: int) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if the server ended by itself."""
     set_up_logs(LogSettings(format="console"))
     log = structlog.get_logger("triton")

@@ -19,7 +19,8 @@ _CARDS = 60
 _SIDE = 220
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --wait: #9a6700 }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 2rem auto;
+  padding: 0 1rem }
 h1 { font-size: 1.5rem } .lead { font-size: 1.1rem }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: .6rem }
 .figures div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .7rem }
@@ -29,10 +30,11 @@ h1 { font-size: 1.5rem } .lead { font-size: 1.1rem }
 .card.wrong { border: 2px solid var(--bad) }
 .card img, .none { width: 100%; height: 200px; object-fit: contain; background: #8882 }
 .none { display: grid; place-items: center } .card > div { padding: .6rem .8rem }
-.card pre { white-space: pre-wrap; font: 13px/1.4 system-ui, sans-serif; max-height: 9rem; overflow: auto; margin: .4rem 0 }
+.card pre { white-space: pre-wrap; font: 13px/1.4 system-ui, sans-serif; max-height: 9rem;
+  overflow: auto; margin: .4rem 0 }
 .tag { display: inline-block; border-radius: 5px; padding: 0 .4rem; color: #fff }
-.publish { background: var(--good) } .block { background: var(--bad) } .review { background: var(--wait) }
-small { opacity: .75 }
+.publish { background: var(--good) } .block { background: var(--bad) }
+.review { background: var(--wait) } small { opacity: .75 }
 """
 
 
@@ -56,7 +58,9 @@ def write_report(
     """
     verdicts = {record.place: record.verdict for record in seen if record.verdict}
     entries = [
-        (truth[entry.line], entry, verdicts[entry.place]) for entry in fed if entry.place in verdicts
+        (truth[entry.line], entry, verdicts[entry.place])
+        for entry in fed
+        if entry.place in verdicts
     ]
     entries.sort(key=lambda e: (not _is_wrong(e[0], e[2]), e[2]["outcome"] == "judged", e[1].line))
     wrong = sum(_is_wrong(line, verdict) for line, _, verdict in entries)
@@ -65,8 +69,10 @@ def write_report(
         f"<div>{html.escape(name.replace('_', ' '))}<b>{value}</b></div>"
         for name, value in summary.as_dict().items()
     )
-    state = "Every update has exactly one outcome, in order." if summary.delivered else (
-        "Delivery was NOT complete: see lost, duplicates, order breaks."
+    state = (
+        "Every update has exactly one outcome, in order."
+        if summary.delivered
+        else ("Delivery was NOT complete: see lost, duplicates, order breaks.")
     )
     out.write_text(
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8">

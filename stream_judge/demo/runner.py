@@ -173,7 +173,8 @@ def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[
 async def _wait_ready(worker: ChildProcess, port: int, log: Path) -> None:
     for _ in range(600):
         if worker.exit_code is not None:
-            last = log.read_text(encoding="utf-8").splitlines()[-1:]
+            said = await asyncio.to_thread(log.read_text, encoding="utf-8")
+            last = said.splitlines()[-1:]
             raise StreamJudgeError(f"the worker did not start: {' '.join(last)}")
         if await asyncio.to_thread(_is_ready, port):
             return

@@ -126,9 +126,7 @@ def _latencies(fed: Sequence[Fed], seen: Sequence[Seen]) -> list[int]:
     first: dict[Place, int] = {}
     for record in seen:
         first.setdefault(record.place, record.timestamp_ms)
-    return sorted(
-        first[entry.place] - entry.timestamp_ms for entry in fed if entry.place in first
-    )
+    return sorted(first[entry.place] - entry.timestamp_ms for entry in fed if entry.place in first)
 
 
 def _percentile(values: Sequence[int], share: float) -> float:

@@ -19,8 +19,8 @@ import urllib.request
 from pathlib import Path
 
 from stream_judge import serving
-from stream_judge.processes import ChildProcess, OnLine, free_port
 from stream_judge.errors import EnvironmentProblem
+from stream_judge.processes import ChildProcess, OnLine, free_port
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its regions
 _PYTHONS = ((3, 11), (3, 12))
@@ -123,8 +123,7 @@ class EmbeddedTriton:
                 load, or no readiness in time; nothing is left running.
         """
         check_platform()
-        if not (self._repository / "manifest.json").is_file():
-            raise EnvironmentProblem(f"{self._repository}: no model repository (manifest.json)")
+        self._check_repository()
         self._scratch = tempfile.TemporaryDirectory(prefix="stream-judge-triton-")
         backends = Path(self._scratch.name)
         _make_backends(backends)
@@ -147,11 +146,18 @@ class EmbeddedTriton:
         """Stop the server; no process and no shared-memory region is left."""
         if self._process is not None:
             await self._process.stop(_GRACE_S)
-        for region in _SHARED_MEMORY.glob(f"{self._region}*"):
-            region.unlink(missing_ok=True)
+        self._remove_regions()
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+    def _check_repository(self) -> None:
+        if not (self._repository / "manifest.json").is_file():
+            raise EnvironmentProblem(f"{self._repository}: no model repository (manifest.json)")
+
+    def _remove_regions(self) -> None:
+        for region in _SHARED_MEMORY.glob(f"{self._region}*"):
+            region.unlink(missing_ok=True)
 
     @property
     def _region(self) -> str:

@@ -136,7 +136,7 @@ def read_preprocessing(folder: Path) -> Preprocessing:
 def read_prompt(folder: Path) -> tuple[dict[str, object], PromptTemplate]:
     """`prompt.json` of the checkpoint, or the LLaVA-1.5 default."""
     path = folder / "prompt.json"
-    content = read_json(path) if path.is_file() else dict(LLAVA_PROMPT)
+    content: dict[str, object] = read_json(path) if path.is_file() else dict(LLAVA_PROMPT)
     try:
         return content, PromptTemplate.from_mapping(content)
     except ValueError as exc:

@@ -25,9 +25,7 @@ _TEXTS = (
 )
 
 
-def largest_difference(
-    model: Any, folder: Path, root: Path, preprocessing: Preprocessing
-) -> float:
+def largest_difference(model: Any, folder: Path, root: Path, preprocessing: Preprocessing) -> float:
     """Largest absolute difference of a yes or no logit, over policies of 0, 1 and 3 samples.
 
     transformers sees each prompt alone and whole; the repository judges all texts in one
@@ -59,9 +57,7 @@ def largest_difference(
             ids = [*prompt.prefix(_INSTRUCTION, shown), *prompt.query(_TEXTS[index]).ids]
             all_pictures = np.concatenate([pictures, pixels[index : index + 1]])
             theirs = _transformers(model, ids, all_pictures, preprocessing)
-            for ours, token in zip(
-                result.logits, (prompt.positive, prompt.negative), strict=True
-            ):
+            for ours, token in zip(result.logits, (prompt.positive, prompt.negative), strict=True):
                 worst = max(worst, abs(ours - float(theirs[token])))
     return worst
 

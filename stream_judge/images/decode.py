@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_judge.processes import die_with_parent
 from stream_judge.errors import ImageDecodeError, ImageTooLargeError
 from stream_judge.images import decoder_child
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
+from stream_judge.processes import die_with_parent
 
 _SCRIPT = str(Path(decoder_child.__file__))
 
@@ -50,6 +50,8 @@ class _Child:
         await stdin.drain()
         answer = json.loads(await stdout.readline() or b'{"error": "dead", "message": "died"}')
         self.served += 1
+        if answer.get("error") == "dead":
+            raise ConnectionResetError(answer["message"])
         if error := answer.get("error"):
             message = str(answer["message"])[:200]
             if error == "too_large":

@@ -15,7 +15,7 @@ import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _MAX_SIDE = 16_384
@@ -88,6 +88,8 @@ def main() -> None:
             _answer(out, {"error": "too_large", "message": str(exc)})
         except MemoryError:
             _answer(out, {"error": "too_large", "message": "it does not fit the memory limit"})
+        except UnidentifiedImageError:
+            _answer(out, {"error": "undecodable", "message": "none of the allowed formats"})
         except Exception as exc:  # noqa: BLE001 - Pillow raises nearly every type
             _answer(out, {"error": "undecodable", "message": f"{type(exc).__name__}: {exc}"})
         else:

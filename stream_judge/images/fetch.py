@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 
-
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
@@ -174,5 +173,3 @@ def _mapped(exc: Exception) -> ImageError:
     if isinstance(exc, aiohttp.InvalidURL):
         return ImageUrlError("not a URL that can be fetched")
     return ImageUnreachableError(f"the host cannot be read: {type(exc).__name__}")
-
-

@@ -23,9 +23,7 @@ class ImageOptions(BaseModel):
     allowed_ports: frozenset[int] = Field(
         frozenset({80, 443}), description="Ports that URLs of other hosts may name."
     )
-    max_bytes: int = Field(
-        20_000_000, ge=1_000, description="Largest picture file, bytes."
-    )
+    max_bytes: int = Field(20_000_000, ge=1_000, description="Largest picture file, bytes.")
     max_pixels: int = Field(
         25_000_000, ge=1_000, le=400_000_000, description="Largest picture, width times height."
     )

@@ -131,9 +131,7 @@ class LanguageDecoder:
             PromptTemplate.read(folder / "prompt.json"),
             picture_tokens=self.picture_tokens,
         )
-        self._cache = PrefixCache(
-            max_bytes=options.cache_bytes, max_entries=options.cache_entries
-        )
+        self._cache = PrefixCache(max_bytes=options.cache_bytes, max_entries=options.cache_entries)
         self._past_names = [
             i.name for i in self._verdict_graph.get_inputs() if i.name.startswith("prefix_")
         ]

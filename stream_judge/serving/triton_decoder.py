@@ -14,7 +14,7 @@ import triton_python_backend_utils as pb_utils
 # Triton imports this file alone; its package lies beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from serving.decoder import (  # noqa: E402 - the path is set above
+from serving.decoder import (
     DecoderOptions,
     LanguageDecoder,
     Result,

@@ -150,7 +150,7 @@ class EpisodeWriter:
         """A batch of episodes; the same arguments give the same batch."""
         rng = np.random.default_rng(list(seed))
         scene = self._scene(kind, episodes, rng)
-        words = random.Random(int(rng.integers(2**62)))  # noqa: S311 - data, not secrets
+        words = random.Random(int(rng.integers(2**62)))
         rows = self._rows(kind, scene, words, rng)
         return self._pad(rows, scene)
 

@@ -76,7 +76,7 @@ def evaluate(
         seed: Another seed is another held-out set over the same splits.
         say: Receives progress lines.
     """
-    exam = _Exam(scorer, pool, random.Random(f"eval/{seed}"))  # noqa: S311 - data
+    exam = _Exam(scorer, pool, random.Random(f"eval/{seed}"))
     say(f"judging {pairs} pairs")
     main = [exam.pair(i) for i in range(pairs)]
     scores = np.array([exam.score(pair, _SPLIT) for pair in main])

@@ -43,9 +43,7 @@ def seen_before(differences: NDArray[np.int64], shown: NDArray[np.bool_]) -> NDA
     return result
 
 
-def ideal_observer(
-    differences: NDArray[np.int64], shown: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def ideal_observer(differences: NDArray[np.int64], shown: NDArray[np.bool_]) -> NDArray[np.float64]:
     """P(Yes) at each position for one who knows `PRIOR` and sees all earlier samples.
 
     The exact posterior over the 15 rules. An answer that no rule allows (possible only

@@ -47,7 +47,7 @@ class RunOptions:
     seed: int = 0
     drawings: int = 50_000
     vision_steps: int = 2_600
-    steps: int = 3_000
+    steps: int = 2_900
     opening: int = 400
     threads: int = 2
 
@@ -124,9 +124,7 @@ def _plain(options: RunOptions) -> dict[str, int]:
     return {name: int(getattr(options, name)) for name in options.__slots__}
 
 
-def _bank(
-    out: Path, name: str, options: RunOptions, count: int, split: int, log: Log
-) -> Bank:
+def _bank(out: Path, name: str, options: RunOptions, count: int, split: int, log: Log) -> Bank:
     path = out / f"bank-{name}.npz"
     if not path.exists():
         started = time.monotonic()

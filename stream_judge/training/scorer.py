@@ -81,4 +81,3 @@ def _draw(index: int, seed: int, size: int) -> tuple[NDArray[np.uint8], tuple[in
     data = encode(draw(product, rng, width=width, height=height), kind, rng)  # type: ignore[arg-type]  # a Literal
     with Image.open(io.BytesIO(data)) as image:
         return preprocess(image, size), product.indices()
-

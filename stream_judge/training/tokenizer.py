@@ -38,7 +38,7 @@ def random_product(rng: random.Random) -> Product:
 
 
 def _corpus(texts: int, seed: int) -> Iterator[str]:
-    rng = random.Random(seed)  # noqa: S311 - reproducible data, nothing secret
+    rng = random.Random(seed)
     for number in range(texts):
         language = ("en", "ja")[number % 2]
         form = rng.choice(_FORMS)

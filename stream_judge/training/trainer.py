@@ -31,7 +31,6 @@ from stream_judge.training.vision import AlignedVision
 Log = Callable[[str], None]
 _PEAK_RATE = 1.2e-3
 _WARM_UP = 100
-_HOLD = 0.35
 _TABLE_SEED = 4
 _EVERY = 50
 
@@ -60,7 +59,7 @@ WHOLE: Mix = (
 # Instructions come in hundreds of phrasings, and an episode has only one: without these
 # the network reads them many times later than it compares.
 DRILL = EpisodeKind("title", 0, named=1.0)
-DRILL_ROWS = 48
+DRILL_ROWS, DRILL_ROWS_LATER = 160, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,7 @@ class Schedule:
         opening: Batches of the opening mix (short rows), the rest are of the whole mix.
         drills_from: From this batch on each step also reads instructions alone. Before it
             the network learns to compare, which it needs the instructions least for.
+        drills_until: From this batch on it reads fewer of them, and the rate falls.
         keep_every: Batches between two saved states.
         measure_every: Batches between two measurements on the development split.
     """
@@ -79,6 +79,7 @@ class Schedule:
     steps: int
     opening: int
     drills_from: int = 750
+    drills_until: int = 1_900
     keep_every: int = 250
     measure_every: int = 500
 
@@ -116,8 +117,7 @@ def start_from_anchors(network: JudgeNetwork, vision: AlignedVision, tokenizer: 
 
 def _named_tokens(tokenizer: Tokenizer) -> Iterable[tuple[int, int, int]]:
 
-
-    rng = random.Random(_TABLE_SEED)  # noqa: S311 - data, not secrets
+    rng = random.Random(_TABLE_SEED)
     for number in range(4000):
         product = Product(*(rng.randrange(size) for size in SIZES))
         listing = write_listing(product, "title", ("en", "ja")[number % 2], rng)
@@ -250,7 +250,9 @@ class Trainer:
             self._network, batch, self._train.features, self._writer.answer_ids
         )
         if self._step >= self._schedule.drills_from:
-            drill = self._writer.write(DRILL, DRILL_ROWS, (self._seed, self._step, 3))
+            many = self._step < self._schedule.drills_until
+            rows = DRILL_ROWS if many else DRILL_ROWS_LATER
+            drill = self._writer.write(DRILL, rows, (self._seed, self._step, 3))
             loss = loss + compute_policy_loss(self._network, drill, self._train.features)
         self._optimiser.zero_grad()
         loss.backward()
@@ -261,10 +263,10 @@ class Trainer:
 
     def _rate(self) -> float:
         rate = _PEAK_RATE * min(1.0, (self._step + 1) / _WARM_UP)
-        part = self._step / self._schedule.steps
-        if part > _HOLD:
-            falling = 0.5 * (1 + math.cos(math.pi * (part - _HOLD) / (1 - _HOLD)))
-            rate *= max(0.02, falling)
+        hold = self._schedule.drills_until
+        if self._step > hold:
+            part = (self._step - hold) / max(1, self._schedule.steps - hold)
+            rate *= max(0.02, 0.5 * (1 + math.cos(math.pi * part)))
         return rate
 
     def _report(self, scores: dict[str, list[float]]) -> None:

@@ -1,0 +1,131 @@
+"""Generated pages of `docs/`: settings, metrics, command line, schemas.
+
+`python -m stream_judge.docs` writes them, `--check` fails when they are not up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from stream_judge.mapping import MappingFile
+from stream_judge.metrics import metrics_table
+from stream_judge.policy import PolicyFile
+from stream_judge.schema import verdict_schema
+from stream_judge.settings import Settings
+
+_DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its path below `docs/`."""
+    return {
+        "settings.md": _settings_page(),
+        "metrics.md": "# Metrics\n\nOn the worker's port at `/metrics`. Names and labels are a "
+        "contract: they change only with a major version.\n\n" + metrics_table(),
+        "cli.md": _cli_page(),
+        "schemas/verdict-v1.json": _json(verdict_schema()),
+        "schemas/policy.json": _json(PolicyFile.model_json_schema()),
+        "schemas/mapping.json": _json(MappingFile.model_json_schema()),
+    }
+
+
+def main() -> int:
+    """Write or check the pages; the exit code."""
+    checking = "--check" in sys.argv[1:]
+    stale = []
+    for name, text in pages().items():
+        path = _DOCS / name
+        if checking:
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                stale.append(name)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"docs/ is not up to date: {', '.join(stale)}; run `make docs`", file=sys.stderr)  # noqa: T201 - a program
+    return 1 if stale else 0
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _settings_page() -> str:
+    lines = [
+        "# Settings",
+        "",
+        "From the environment, then from the file of `--settings` (TOML, a table for each "
+        "section), then the default. Lists and sets are JSON in the environment.",
+        "",
+        "| environment | default | bounds | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += _rows(Settings, "STREAM_JUDGE_")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _rows(kind, f"{prefix}{name.upper()}__")
+            continue
+        default = field.default
+        if default is PydanticUndefined:
+            shown = "shipped with the package"
+        elif isinstance(default, frozenset | tuple):
+            shown = f"`{json.dumps(sorted(default))}`"
+        else:
+            shown = f"`{default}`"
+        bounds = " ".join(
+            f"{sign} {getattr(part, key)}"
+            for part in field.metadata
+            for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+            if hasattr(part, key)
+        )
+        yield f"| `{prefix}{name.upper()}` | {shown} | {bounds or '-'} | {field.description} |"
+
+
+def _cli_page() -> str:
+    import typer
+
+    from stream_judge.cli import app
+
+    command = typer.main.get_command(app)
+    lines = ["# Command line", ""]
+    lines += _command(command, "stream-judge")
+    lines += [
+        "`stream-judge train run|eval` train and evaluate the small model; see",
+        "`stream-judge train --help`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _command(command: Any, path: str) -> Iterator[str]:
+    for name, sub in getattr(command, "commands", {}).items():
+        if getattr(sub, "commands", None):
+            yield from _command(sub, f"{path} {name}")
+            continue
+        yield f"## `{path} {name}`"
+        yield ""
+        yield str(sub.help or "")
+        yield ""
+        for parameter in sub.params:
+            if parameter.name == "help":
+                continue
+            names = ", ".join(parameter.opts)
+            default = parameter.default
+            known = "" if default is None or callable(default) else f" (default `{default}`)"
+            yield f"- `{names}`: {getattr(parameter, 'help', '') or ''}{known}"
+        yield ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Stand-ins for tests, ours and yours: records, pictures, a model server, a publisher."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from stream_judge.errors import ImageError, ImageNotFoundError
+from stream_judge.events import Headers, SourceRecord
+from stream_judge.images.loader import LoadedImage
+from stream_judge.images.spec import PixelSpec
+from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
+from stream_judge.verdict import Outcome
+
+MODEL = ModelSpec("stub", "1", PixelSpec(8), 4, 32, 100)
+MODEL_DIGEST = hashlib.sha256(b"stub").hexdigest()
+
+
+def make_record(
+    value: Mapping[str, Any] | bytes | None,
+    *,
+    key: bytes | None = b"p-1",
+    partition: int = 0,
+    offset: int = 0,
+    headers: Headers = (),
+) -> SourceRecord:
+    """A record of the topic `product-updates`; a mapping becomes JSON."""
+    data = orjson.dumps(value) if isinstance(value, Mapping) else value
+    return SourceRecord("product-updates", partition, offset, 1_700_000_000_000, key, data, headers)
+
+
+class StubImages:
+    """Pictures by URL: an error is raised, anything else is a grey picture.
+
+    Args:
+        errors: Errors by URL.
+    """
+
+    def __init__(self, errors: Mapping[str, ImageError] | None = None) -> None:
+        self.errors = dict(errors or {})
+        self.asked: list[str] = []
+
+    async def load(self, url: str) -> LoadedImage:
+        """The picture, or the error."""
+        self.asked.append(url)
+        if error := self.errors.get(url):
+            raise error
+        if not url.startswith("http"):
+            raise ImageNotFoundError(f"no picture {url}")
+        return LoadedImage(url, hashlib.sha256(url.encode()).hexdigest(), 8, 8, grey())
+
+
+class StubJudge:
+    """A model server in this process.
+
+    Args:
+        score: Raw score of a text.
+        failures: Raised one after the other before any answer is given.
+        status: Status of every row.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[str], float] = lambda _: 0.9,
+        *,
+        failures: Sequence[Exception] = (),
+        status: str = "ok",
+    ) -> None:
+        self._score = score
+        self._failures = list(failures)
+        self._status = status
+        self.calls = 0
+
+    async def judge(self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle) -> RowResult:
+        """The answer to one row."""
+        self.calls += 1
+        if self._failures:
+            raise self._failures.pop(0)
+        score = self._score(text) if self._status == "ok" else float("nan")
+        tokens = len(text.split())
+        return RowResult(self._status, score, (0.0, 0.0), 0.99, tokens, 0, MODEL_DIGEST)
+
+
+class MemoryPublisher:
+    """Keeps what is published.
+
+    Args:
+        failing: Raised by every `publish` while it is set.
+    """
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self.failing = failing
+        self.runs: list[list[Outcome]] = []
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """All outcomes, in the order of their publication."""
+        return [outcome for run in self.runs for outcome in run]
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def publish(self, run: Sequence[Outcome]) -> None:
+        """Keep a run."""
+        if self.failing is not None:
+            raise self.failing
+        self.runs.append(list(run))
+
+    async def stop(self) -> None:
+        """Nothing to disconnect."""
+
+
+def grey(size: int = 8) -> NDArray[np.uint8]:
+    """uint8 [size, size, 3], all 127."""
+    return np.full((size, size, 3), 127, np.uint8)

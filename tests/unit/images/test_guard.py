@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from stream_judge.errors import ImageBlockedError, ImageUrlError
+from stream_judge.images.guard import AddressGuard, is_public
+
+NOT_PUBLIC = ["0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.9.9.9", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.168.1.1", "198.18.0.1", "198.51.100.2", "203.0.113.3", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255", "168.63.129.16", "100.100.100.200", "::", "::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::a9fe:a9fe", "2002:7f00:1::", "2002:a9fe:a9fe::1", "2001:0:7f00:1::", "2001:db8::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1", "100::1", "2600::5efe:a00:1"]
+PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "2a00:1450::1", "64:ff9b::808:808"]
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_special_addresses_are_not_public(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+@pytest.fixture
+def guard() -> AddressGuard:
+    return AddressGuard(["store.internal"], [ip_network("10.5.0.0/16")], [80, 443])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "file:///etc/passwd",
+        "ftp://a/b",
+        "gopher://a/",
+        "http://",
+        "http://u:p@a.example/",
+        "http://a.example:22/",
+        "http://a.example:99999/",
+        "https:///x",
+        "javascript:alert(1)",
+        "http://a\nb/",
+    ],
+)
+def test_what_may_not_be_fetched_is_refused_before_any_packet(
+    guard: AddressGuard, url: str
+) -> None:
+    with pytest.raises(ImageUrlError):
+        guard.parse(url)
+
+
+def test_allowed_hosts_and_networks_open_ports(guard: AddressGuard) -> None:
+    assert guard.parse("http://store.internal:9000/x").port == 9000
+    assert guard.parse("http://10.5.0.1:9000/x").port == 9000
+    with pytest.raises(ImageUrlError):
+        guard.parse("http://10.6.0.1:9000/x")
+
+
+def test_every_answer_of_a_resolver_must_be_allowed(guard: AddressGuard) -> None:
+    guard.resolved("a.example", ["1.1.1.1"])
+    guard.resolved("store.internal", ["192.168.0.9"])
+    with pytest.raises(ImageBlockedError):
+        guard.resolved("a.example", ["1.1.1.1", "127.0.0.1"])
+
+
+def test_the_socket_itself_is_refused(guard: AddressGuard) -> None:
+    import socket
+
+    make = guard.socket_factory()
+    with pytest.raises(ImageBlockedError):
+        make((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80)))
+    make((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.5.1.1", 80))).close()

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+
+from stream_judge.errors import (
+    BadOutputError,
+    ImageNotFoundError,
+    ImageTimeoutError,
+    TritonTimeoutError,
+    TritonUnavailableError,
+)
+from stream_judge.schema import verdict_schema
+from stream_judge.testing import StubImages, StubJudge, make_record
+from stream_judge.verdict import Outcome
+
+EVENT: dict[str, Any] = {
+    "id": "p-1",
+    "revision": 4,
+    "title": "Red mug",
+    "images": [{"url": "http://x/1.jpg"}, {"url": "http://x/2.jpg"}],
+}
+
+
+def verdict_of(outcome: Outcome) -> dict[str, Any]:
+    (output,) = (o for o in outcome.outputs if o.destination == "verdicts")
+    verdict: dict[str, Any] = orjson.loads(output.value or b"")
+    jsonschema.validate(verdict, verdict_schema())
+    return verdict
+
+
+async def test_a_listing_that_matches_is_published(make_judge: Any) -> None:
+    outcome = await make_judge().judge(make_record(EVENT))
+    verdict = verdict_of(outcome)
+    assert (outcome.kind, verdict["verdict"], verdict["decision"]) == (
+        "judged",
+        "relevant",
+        "publish",
+    )
+    assert (verdict["score"], verdict["revision"], verdict["reason"]) == (0.9, 4, "above_publish")
+    assert verdict["source"]["offset"] == 0
+
+
+async def test_thresholds_make_three_decisions(make_judge: Any) -> None:
+    for score, decision in ((0.2, "block"), (0.3, "review"), (0.69, "review"), (0.7, "publish")):
+        judge = make_judge(
+            client=StubJudge(lambda _, s=score: s), thresholds={"block": 0.3, "publish": 0.7}
+        )
+        assert (await judge.judge(make_record(EVENT))).decision == decision
+
+
+async def test_same_content_has_the_same_id_wherever_it_stands(make_judge: Any) -> None:
+    judge = make_judge()
+    first = verdict_of(await judge.judge(make_record(EVENT, offset=1)))
+    again = verdict_of(await judge.judge(make_record(EVENT, offset=2, partition=3)))
+    other = verdict_of(await judge.judge(make_record({**EVENT, "title": "Blue mug"})))
+    assert first["verdict_id"] == again["verdict_id"] != other["verdict_id"]
+
+
+async def test_a_picture_that_is_gone_is_unjudgeable_not_a_dead_letter(make_judge: Any) -> None:
+    images = StubImages({"http://x/1.jpg": ImageNotFoundError("gone")})
+    outcome = await make_judge(images=images).judge(make_record(EVENT))
+    verdict = verdict_of(outcome)
+    assert (outcome.kind, verdict["reason"], verdict["decision"]) == (
+        "unjudgeable",
+        "image_not_found",
+        "review",
+    )
+    assert verdict["score"] is None
+
+
+async def test_a_sellers_time_out_is_unjudgeable(make_judge: Any) -> None:
+    images = StubImages({"http://x/1.jpg": ImageTimeoutError("slow")})
+    outcome = await make_judge(images=images, on_unjudgeable="block").judge(make_record(EVENT))
+    assert (outcome.kind, outcome.code, outcome.decision) == (
+        "unjudgeable",
+        "image_timeout",
+        "block",
+    )
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "kind", "asked"), [("primary", "judged", 1), ("all", "unjudgeable", 2)]
+)
+async def test_which_pictures_must_be_had(
+    make_judge: Any, aggregate: str, kind: str, asked: int
+) -> None:
+    images = StubImages({"http://x/2.jpg": ImageNotFoundError("gone")})
+    judge = make_judge(images=images)
+    policy = judge._policies.policies[0]
+    object.__setattr__(
+        policy.file,
+        "images",
+        policy.file.images.model_copy(update={"aggregate": aggregate}),
+    )
+    outcome = await judge.judge(make_record(EVENT))
+    assert outcome.kind == kind
+    assert len(images.asked) == asked
+
+
+@pytest.mark.parametrize("kind", [TritonUnavailableError, TritonTimeoutError, BadOutputError])
+async def test_an_outage_of_the_model_server_is_waited_out(make_judge: Any, kind: Any) -> None:
+    client = StubJudge(failures=[kind("out")] * 5)
+    outcome = await make_judge(client=client).judge(make_record(EVENT))
+    assert outcome.kind == "judged"
+    assert client.calls == 6
+
+
+async def test_a_bad_event_is_a_dead_letter_byte_for_byte_with_its_verdict(
+    make_judge: Any,
+) -> None:
+    headers = (("a", b"1"), ("a", b"2"), ("n", None))
+    record = make_record(b"\xff{", key=b"p-5", offset=9, headers=headers)
+    outcome = await make_judge().judge(record)
+    letter, verdict = outcome.outputs
+    assert (letter.destination, letter.key, letter.value) == ("dead_letters", b"p-5", b"\xff{")
+    assert letter.headers[:3] == headers
+    named = dict(letter.headers[3:])
+    assert named["sj-code"] == b"bad_event"
+    assert named["__streams.errors.offset"] == b"9"
+    assert orjson.loads(verdict.value or b"")["reason"] == "bad_event"
+    assert verdict.key == b"p-5"
+
+
+async def test_a_dead_letter_without_product_has_no_verdict(make_judge: Any) -> None:
+    outcome = await make_judge().judge(make_record(b"{", key=None))
+    assert [output.destination for output in outcome.outputs] == ["dead_letters"]
+
+
+async def test_a_record_with_neither_key_nor_value_is_a_dead_letter(make_judge: Any) -> None:
+    outcome = await make_judge().judge(make_record(None, key=None))
+    (letter,) = outcome.outputs
+    assert letter.value == b""
+    assert dict(letter.headers)["sj-null"] == b"1"
+
+
+async def test_a_tombstone_stays_one(make_judge: Any) -> None:
+    outcome = await make_judge().judge(make_record(None, key=b"p-3"))
+    (output,) = outcome.outputs
+    assert (outcome.kind, output.destination, output.key, output.value) == (
+        "tombstone",
+        "verdicts",
+        b"p-3",
+        None,
+    )
+
+
+async def test_a_failure_of_our_own_is_tried_once_more(make_judge: Any) -> None:
+    client = StubJudge(failures=[ZeroDivisionError()])
+    assert (await make_judge(client=client).judge(make_record(EVENT))).kind == "judged"
+    client = StubJudge(failures=[ZeroDivisionError()] * 2)
+    outcome = await make_judge(client=client).judge(make_record(EVENT))
+    assert (outcome.kind, outcome.code) == ("dead_letter", "internal_error")
+
+
+async def test_memory_error_is_nobodys_outcome(make_judge: Any) -> None:
+    with pytest.raises(MemoryError):
+        await make_judge(client=StubJudge(failures=[MemoryError()])).judge(make_record(EVENT))
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({"id": "p", "title": "", "images": ["x"]}, "text_empty"),
+        ({"id": "p", "title": "mug"}, "image_missing"),
+    ],
+)
+async def test_what_is_missing_is_said(make_judge: Any, event: Any, code: str) -> None:
+    assert (await make_judge().judge(make_record(event))).code == code
+
+
+async def test_no_policy_is_unjudgeable(make_judge: Any) -> None:
+    judge = make_judge(applies_to={"seller": ["somebody"]})
+    assert (await judge.judge(make_record(EVENT))).code == "no_policy"
+
+
+async def test_statuses_of_the_listing_are_its_reason(make_judge: Any) -> None:
+    outcome = await make_judge(client=StubJudge(status="text_too_long")).judge(make_record(EVENT))
+    assert (outcome.kind, outcome.code) == ("unjudgeable", "text_too_long")
+
+
+async def test_a_dead_letter_over_the_limit_goes_without_its_value(make_judge: Any) -> None:
+    record = make_record(b"x" * 50_000)
+    outcome = await make_judge(max_record_bytes=10_000).judge(record)
+    headers = dict(outcome.outputs[0].headers)
+    assert outcome.outputs[0].value is None
+    assert (headers["sj-value-omitted"], headers["sj-value-length"]) == (b"1", b"50000")
+
+
+async def test_a_verdict_over_the_limit_drops_urls_then_gives_up(make_judge: Any) -> None:
+    long_url = "http://x/" + "a" * 4_000
+    event = {**EVENT, "images": [{"url": long_url}]}
+    verdict = verdict_of(await make_judge(max_record_bytes=3_000).judge(make_record(event)))
+    assert verdict["outcome"] == "judged"
+    assert verdict["images"][0]["url"] is None
+    outcome = await make_judge(max_record_bytes=1_200).judge(make_record(event))
+    assert outcome.code == "verdict_too_large"

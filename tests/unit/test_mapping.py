@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from stream_judge.errors import ConfigError, DecodeError
+from stream_judge.mapping import Mapping, MappingFile
+from stream_judge.resources import resource
+from stream_judge.testing import make_record
+
+EVENT = {
+    "id": "p-7",
+    "revision": 3,
+    "locale": "en-GB",
+    "title": "Red mug",
+    "bullets": ["one", "two"],
+    "specifications": {"Weight": 2, "Colour": "red"},
+    "images": [{"url": "http://x/1.jpg"}, {"url": "http://x/2.jpg"}],
+}
+
+
+@pytest.fixture
+def mapping() -> Mapping:
+    return Mapping.read(resource("mappings/catalogue.yaml"))
+
+
+def test_reads_the_documented_example(mapping: Mapping) -> None:
+    update = mapping.update(make_record(EVENT))
+    assert (update.product_id, update.revision, update.locale) == ("p-7", 3, "en-GB")
+    assert update.image_urls == ("http://x/1.jpg", "http://x/2.jpg")
+    names = ("title", "bullets", "description", "specifications")
+    assert update.text(names) == "Red mug\none\ntwo\nWeight: 2\nColour: red"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{",
+        b'{"id": "\xff"}',
+        b"[]",
+        b"{}",
+        b'{"id": null}',
+        b'{"id": true}',
+        b'{"id": ""}',
+        b'{"id": "p", "images": [{"url": 5}]}',
+        b'{"id": "p", "title": [[1]]}',
+        b'{"id": "p", "title": true}',
+        b'{"id": "p", "revision": 1.5}',
+        b'{"id": "p", "seller": 4}',
+        b'{"id": NaN}',
+        b'{"id": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_product_update_is_a_decode_error_that_names_the_record(
+    mapping: Mapping, value: bytes
+) -> None:
+    with pytest.raises(DecodeError, match="product-updates/0/12"):
+        mapping.update(make_record(value, offset=12))
+
+
+def test_ten_thousand_urls_are_cut_to_the_limit(mapping: Mapping) -> None:
+    event = {**EVENT, "images": [{"url": f"http://x/{i}"} for i in range(10_000)]}
+    assert len(mapping.update(make_record(event)).image_urls) == 20
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [(b"p-1", "p-1"), (b"0012", "0012"), (b"12", "12"), (b"\xff", None), (None, None), (b"", None)],
+)
+def test_product_id_from_the_key(mapping: Mapping, key: bytes | None, expected: str | None) -> None:
+    assert mapping.key_to_product_id(make_record(None, key=key)) == expected
+
+
+def test_key_may_be_json() -> None:
+    mapping = Mapping(
+        MappingFile(product_id="id", text={}, images="images", key_to_product_id="after.id")
+    )
+    record = make_record(None, key=b'{"after": {"id": "p-9"}}')
+    assert mapping.key_to_product_id(record) == "p-9"
+
+
+def test_an_expression_that_is_none_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="product_id"):
+        Mapping(MappingFile(product_id="a[", text={}, images="x"))

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from stream_judge.errors import PublishError
+from stream_judge.events import SourceRecord
+from stream_judge.metrics import Metrics
+from stream_judge.pipeline import Pipeline
+from stream_judge.settings import WindowSettings
+from stream_judge.testing import MemoryPublisher, make_record
+from stream_judge.verdict import Outcome
+
+
+class Bench:
+    """A pipeline whose records finish when the test says so."""
+
+    def __init__(self, **window: int) -> None:
+        self.gates: dict[tuple[int, int], asyncio.Event] = {}
+        self.publisher = MemoryPublisher()
+        self.acked: list[tuple[int, int]] = []
+        self.fatal: list[BaseException] = []
+        self.pipeline = Pipeline(
+            self._judge,
+            self.publisher,
+            WindowSettings(**window),  # type: ignore[arg-type]
+            Metrics(),
+            on_fatal=self.fatal.append,
+        )
+
+    def gate(self, offset: int, partition: int = 0) -> asyncio.Event:
+        return self.gates.setdefault((partition, offset), asyncio.Event())
+
+    async def _judge(self, record: SourceRecord) -> Outcome:
+        await self.gate(record.offset, record.partition).wait()
+        return Outcome(record, "judged", "above_publish", "publish", ())
+
+    async def submit(
+        self,
+        offset: int,
+        *,
+        partition: int = 0,
+        size: int = 1,
+        generation: int = 1,
+        current: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        record = make_record(b"x" * size, key=None, partition=partition, offset=offset)
+        place = (partition, offset)
+        return await self.pipeline.submit(
+            record, lambda: self.acked.append(place), generation, current
+        )
+
+    def published(self) -> list[tuple[int, int]]:
+        return [(o.record.partition, o.record.offset) for o in self.publisher.outcomes]
+
+
+async def settle() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+async def test_slow_first_fast_second_keeps_the_order() -> None:
+    bench = Bench()
+    for offset in range(3):
+        await bench.submit(offset)
+    bench.gate(1).set()
+    bench.gate(2).set()
+    await settle()
+    assert bench.published() == bench.acked == []
+    bench.gate(0).set()
+    await settle()
+    assert bench.published() == bench.acked == [(0, 0), (0, 1), (0, 2)]
+    await bench.pipeline.drain(1)
+
+
+async def test_partitions_do_not_wait_for_each_other() -> None:
+    bench = Bench()
+    await bench.submit(0, partition=0)
+    await bench.submit(0, partition=1)
+    bench.gate(0, 1).set()
+    await settle()
+    assert bench.acked == [(1, 0)]
+    await bench.pipeline.drain(0)
+
+
+@pytest.mark.parametrize(
+    ("window", "size"), [({"max_records": 2}, 1), ({"max_bytes": 10**6}, 5 * 10**5)]
+)
+async def test_a_full_window_stops_intake(window: dict[str, int], size: int) -> None:
+    bench = Bench(**window)
+    await bench.submit(0, size=size)
+    await bench.submit(1, size=size)
+    third = asyncio.create_task(bench.submit(2, size=size))
+    await settle()
+    assert not third.done()
+    bench.gate(0).set()
+    assert await asyncio.wait_for(third, 1)
+    await bench.pipeline.drain(0)
+
+
+async def test_one_record_larger_than_the_window_still_passes() -> None:
+    bench = Bench(max_bytes=10**6)
+    assert await asyncio.wait_for(bench.submit(0, size=3 * 10**6), 1)
+    await bench.pipeline.drain(0)
+
+
+async def test_a_record_that_waited_across_a_rebalance_is_left_to_the_new_owner() -> None:
+    bench = Bench(max_records=1)
+    await bench.submit(0)
+    waiting = asyncio.create_task(bench.submit(1, current=lambda: False))
+    await settle()
+    bench.gate(0).set()
+    assert await asyncio.wait_for(waiting, 1) is False
+    assert bench.pipeline.in_flight == 0
+    await bench.pipeline.drain(0)
+
+
+async def test_a_failed_publication_is_fatal_and_acks_nothing() -> None:
+    bench = Bench()
+    bench.publisher.failing = PublishError("no")
+    await bench.submit(0)
+    bench.gate(0).set()
+    await settle()
+    assert bench.acked == []
+    assert isinstance(bench.fatal[0], PublishError)
+    await bench.pipeline.drain(0)
+
+
+async def test_drain_lets_work_finish() -> None:
+    bench = Bench()
+    await bench.submit(0)
+    asyncio.get_running_loop().call_later(0.05, bench.gate(0).set)
+    assert await bench.pipeline.drain(5) == 0
+    assert bench.acked == [(0, 0)]
+
+
+async def test_after_a_drain_that_ran_out_nothing_is_published_or_acked() -> None:
+    bench = Bench()
+    await bench.submit(0)
+    await bench.submit(1)
+    assert await bench.pipeline.drain(0.01) == 2
+    bench.gate(0).set()
+    bench.gate(1).set()
+    await settle()
+    assert bench.published() == bench.acked == []
+    assert bench.pipeline.in_flight == 0
+    await bench.submit(0, generation=2)
+    await settle()
+    assert bench.acked == [(0, 0)]
+    await bench.pipeline.drain(1)
+
+
+async def test_an_error_out_of_the_judge_is_fatal() -> None:
+    bench = Bench()
+
+    async def fail(record: SourceRecord) -> Outcome:
+        raise MemoryError
+
+    bench.pipeline._judge = fail
+    await bench.submit(0)
+    await settle()
+    assert isinstance(bench.fatal[0], MemoryError)
+    await bench.pipeline.drain(0)
