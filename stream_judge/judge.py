@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from stream_judge.decision import aggregate, calibrate, decide
 from stream_judge.errors import (
+    BadOutputError,
     ConfigError,
     DecodeError,
     ImageError,
     ImageMissingError,
     InferenceError,
     NoPolicyError,
+    PolicyError,
     StreamJudgeError,
     TextEmptyError,
 )
@@ -35,8 +37,12 @@ from stream_judge.verdict import Findings, ImageOutcome, Outcome, VerdictWriter
 
 _log = structlog.get_logger(__name__)
 Observer = Callable[[str, dict[str, Any]], None]
-# Row statuses that are the listing's own fault; any other one is a fault of ours.
+# Row statuses that are the listing's own fault.
 _LISTING_FAULTS = frozenset({"text_empty", "text_too_long"})
+_PROBE_TEXT = "A product."
+# A tokenizer takes about 2 s for a million characters, and no model reads more than a few
+# thousand tokens: what is beyond would only hold up the server.
+_MAX_TEXT_CHARS = 100_000
 
 
 class JudgeClient(Protocol):
@@ -100,6 +106,19 @@ class Judge:
         self._window = window
         self._metrics = metrics
         self._observe: Observer = observer or (lambda step, detail: None)
+        side = model.pixels.size
+        self._probe = np.full((side, side, 3), 127, np.uint8)
+
+    async def check_policies(self) -> None:
+        """Judge a grey picture under every policy: it fits the model, and is resident then.
+
+        Raises:
+            PolicyError: The model server refuses one.
+        """
+        for policy in self._policies.policies:
+            row = await self._patiently(lambda p=policy: self._probe_row(p))  # type: ignore[misc]  # bound now
+            if row.status != "ok":
+                raise PolicyError(f"policy {policy.id}: the model server answers {row.status}")
 
     async def judge(self, record: SourceRecord) -> Outcome:
         """The one outcome of a record."""
@@ -174,6 +193,7 @@ class Judge:
         text = update.text(policy.file.text.fields)
         found.text_sha256 = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         self._observe("text", {"text": text})
+        text = text[:_MAX_TEXT_CHARS]
         if not text.strip():
             raise TextEmptyError(f"product {update.product_id}: no text in the policy's fields")
         with self._metrics.stage("images"):
@@ -233,8 +253,6 @@ class Judge:
             found.model_digest = row.model_digest
             if row.status in _LISTING_FAULTS:
                 raise RowFault(f"the model server says {row.status}", code=row.status)
-            if row.status != "ok":
-                raise RuntimeError(f"the model server answers a row with {row.status}")
             before = found.images[index]
             score = calibrate(row.raw_score, policy.file.calibration)
             found.images[index] = ImageOutcome(
@@ -246,9 +264,34 @@ class Judge:
         return [row.raw_score for row in rows]
 
     async def _row(self, pixels: NDArray[np.uint8], text: str, policy: Policy) -> RowResult:
-        """One row, however long the model server is out."""
+        """One row, however long the model server is out.
+
+        A server that fails a row of ours, too, is out; one that fails only this row has met
+        a listing that it cannot take, which must not stop the partition.
+
+        Raises:
+            PolicyError: The server refuses the policy.
+        """
+
+        async def attempt() -> RowResult:
+            row = await self._client.judge(pixels, text, policy.bundle)
+            if row.status == "ok" or row.status in _LISTING_FAULTS:
+                return row
+            probe = await self._probe_row(policy)
+            if probe.status == "policy_invalid":
+                raise PolicyError(f"policy {policy.id}: the model server answers {probe.status}")
+            if probe.status != "ok":
+                raise BadOutputError(f"the model server answers sound rows with {probe.status}")
+            raise RuntimeError(f"the model server answers only this row with {row.status}")
+
+        return await self._patiently(attempt)
+
+    async def _probe_row(self, policy: Policy) -> RowResult:
+        return await self._client.judge(self._probe, _PROBE_TEXT, policy.bundle)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[RowResult]]) -> RowResult:
         return await retry_outage(
-            lambda: self._client.judge(pixels, text, policy.bundle),
+            attempt,
             first_s=self._window.retry_first_s,
             last_s=self._window.retry_last_s,
             on_retry=lambda exc: self._metrics.retries.labels(exc.code).inc(),

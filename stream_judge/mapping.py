@@ -84,8 +84,9 @@ class Mapping:
                 place=record.place,
             )
         revision = _found(self._one.get("revision"), event, "revision", record)
-        if not (revision is None or isinstance(revision, (int, str))) or revision is True:
-            raise _wrong("revision", "a string or an integer", revision, record)
+        if revision is not None and _id(revision) is None:
+            wanted = f"an integer or a string of 1 to {_MAX_ID} characters"
+            raise _wrong("revision", wanted, revision, record)
         return ProductUpdate(
             product_id=identity,
             revision=revision,
@@ -119,8 +120,8 @@ class Mapping:
             key: Any = orjson.loads(text)
         except orjson.JSONDecodeError:
             key = text
-        # "00123" is no JSON number but an id; 123 is one, and an id as well.
-        if isinstance(key, (int, float)):
+        # "00123" is no JSON number but an id; 123 is one, and an id as well, as is `null`.
+        if not isinstance(key, (str, list, dict)):
             key = text
         try:
             return _id(self._key.search(key))

@@ -49,7 +49,7 @@ class KafkaSettings(_Section):
         30.0, gt=1, description="Until a record must be confirmed by the broker, seconds."
     )
     max_record_bytes: int = Field(
-        1_000_000, ge=10_000, description="Largest record that the output topics take, bytes."
+        1_000_000, ge=32_000, description="Largest record that the output topics take, bytes."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How the broker is talked to."

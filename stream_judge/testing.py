@@ -61,7 +61,7 @@ class StubJudge:
     Args:
         score: Raw score of a text.
         failures: Raised one after the other before any answer is given.
-        status: Status of every row.
+        status: Status of every row, or of the rows of a text.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class StubJudge:
         score: Callable[[str], float] = lambda _: 0.9,
         *,
         failures: Sequence[Exception] = (),
-        status: str = "ok",
+        status: str | Callable[[str], str] = "ok",
     ) -> None:
         self._score = score
         self._failures = list(failures)
@@ -81,9 +81,10 @@ class StubJudge:
         self.calls += 1
         if self._failures:
             raise self._failures.pop(0)
-        score = self._score(text) if self._status == "ok" else float("nan")
+        status = self._status if isinstance(self._status, str) else self._status(text)
+        score = self._score(text) if status == "ok" else float("nan")
         tokens = len(text.split())
-        return RowResult(self._status, score, (0.0, 0.0), 0.99, tokens, 0, MODEL_DIGEST)
+        return RowResult(status, score, (0.0, 0.0), 0.99, tokens, 0, MODEL_DIGEST)
 
 
 class MemoryPublisher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,12 @@ from stream_judge.policy import Decision, Policy
 
 SCHEMA = 1
 _SORTED = orjson.OPT_SORT_KEYS
+# What an error says of itself must not make its dead letter too large to send.
+_MAX_MESSAGE, _MAX_STACKTRACE = 2_000, 4_000
+# Version 00, no all-zero ids (W3C Trace Context).
+_TRACEPARENT = re.compile(
+    rb"00-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})"
+)
 Kind = Literal["judged", "unjudgeable", "dead_letter", "tombstone"]
 Destination = Literal["verdicts", "dead_letters"]
 
@@ -147,33 +154,21 @@ class VerdictWriter:
         """The record's own bytes and headers, and a verdict where the product is known."""
         origin = {
             "exception": type(error).__name__,
-            "message": error.message,
-            "stacktrace": stacktrace,
+            "message": error.message[:_MAX_MESSAGE],
+            # The end of a traceback says most.
+            "stacktrace": stacktrace[-_MAX_STACKTRACE:],
             "topic": record.topic,
             "partition": str(record.partition),
             "offset": str(record.offset),
         }
         headers: list[tuple[str, bytes | None]] = [
-            *record.headers,
-            *((f"__streams.errors.{name}", text.encode()) for name, text in origin.items()),
+            *((f"__streams.errors.{name}", _utf8(text)) for name, text in origin.items()),
             ("sj-code", error.code.encode()),
             ("sj-stage", stage.encode()),
             ("sj-attempts", str(attempts).encode()),
             *_source_headers(record),
         ]
-        value = record.value
-        if record.key is None and record.value is None:
-            # Some brokers and tools cannot carry a record with neither.
-            value = b""
-            headers.append(("sj-null", b"1"))
-        if _size(record.key, value, headers) > self._max_bytes and value is not None:
-            headers += [
-                ("sj-value-omitted", b"1"),
-                ("sj-value-sha256", hashlib.sha256(value).hexdigest().encode()),
-                ("sj-value-length", str(len(value)).encode()),
-            ]
-            value = None
-        outputs = [OutputRecord("dead_letters", record.key, value, tuple(headers))]
+        outputs = [self._letter(record, headers)]
         decision: Decision | None = None
         if product_id is not None:
             update = ProductUpdate(product_id, None, (), ())
@@ -181,6 +176,28 @@ class VerdictWriter:
             outputs += verdict.outputs
             decision = verdict.decision
         return Outcome(record, "dead_letter", error.code, decision, tuple(outputs))
+
+    def _letter(
+        self, record: SourceRecord, headers: list[tuple[str, bytes | None]]
+    ) -> OutputRecord:
+        """The dead letter; what is too large to be sent goes, and is named by its digest."""
+        key, value, own = record.key, record.value, record.headers
+        if key is None and value is None:
+            headers = [*headers, ("sj-null", b"1")]
+        if _size(key, value, (*own, *headers)) > self._max_bytes and value is not None:
+            headers = [*headers, *_omitted("value", value)]
+            value = None
+        if _size(key, value, (*own, *headers)) > self._max_bytes and own:
+            content = b"".join(name.encode() + (field or b"") for name, field in own)
+            headers = [*headers, *_omitted("headers", content)]
+            own = ()
+        if _size(key, value, headers) > self._max_bytes and key is not None:
+            headers = [*headers, *_omitted("key", key)]
+            key = None
+        if key is None and value is None:
+            # Kafka clients refuse a record with neither.
+            value = b""
+        return OutputRecord("dead_letters", key, value, (*own, *headers))
 
     def _fitting(
         self,
@@ -206,20 +223,22 @@ class VerdictWriter:
     def _output(self, record: SourceRecord, verdict: dict[str, Any]) -> OutputRecord:
         headers = (
             *self._headers(record),
-            ("ce_id", str(verdict["verdict_id"]).encode()),
+            # Of the event, not of the content: a product that goes back to an earlier text
+            # has that text's verdict id again, and consumers drop repeated CloudEvents ids.
+            ("ce_id", record.place.encode()),
+            ("ce_subject", str(verdict["product_id"]).encode()),
             ("ce_time", str(verdict["judged_at"]).encode()),
         )
         key = str(verdict["product_id"]).encode()
         return OutputRecord("verdicts", key, orjson.dumps(verdict), headers)
 
     def _headers(self, record: SourceRecord) -> tuple[tuple[str, bytes | None], ...]:
-        trace = [pair for pair in record.headers if pair[0] in ("traceparent", "tracestate")]
         return (
             ("ce_specversion", b"1.0"),
             ("ce_type", b"stream_judge.verdict.v1"),
             ("ce_source", self._source.encode()),
             ("content-type", b"application/json"),
-            *trace,
+            *_trace_headers(record),
             *_source_headers(record),
         )
 
@@ -301,6 +320,35 @@ def _source_headers(record: SourceRecord) -> tuple[tuple[str, bytes], ...]:
         ("sj-source-partition", str(record.partition).encode()),
         ("sj-source-offset", str(record.offset).encode()),
     )
+
+
+def _trace_headers(record: SourceRecord) -> Headers:
+    """W3C trace context: the source's trace if it has one, else a new one.
+
+    Ids come from the record's place, so that a repeated record has the same ones.
+    """
+    digest = hashlib.sha256(record.place.encode()).hexdigest()
+    given = dict(record.headers)
+    parent = _TRACEPARENT.fullmatch(given.get("traceparent") or b"")
+    if parent is None:
+        return (("traceparent", f"00-{digest[:32]}-{digest[32:48]}-01".encode()),)
+    trace_id, flags = parent["trace"].decode(), parent["flags"].decode()
+    own = ("traceparent", f"00-{trace_id}-{digest[32:48]}-{flags}".encode())
+    state = given.get("tracestate")
+    # W3C: at least 512 characters must be passed on; more may be dropped.
+    return (own, ("tracestate", state)) if state and len(state) <= 512 else (own,)
+
+
+def _omitted(part: str, content: bytes) -> tuple[tuple[str, bytes], ...]:
+    return (
+        (f"sj-{part}-omitted", b"1"),
+        (f"sj-{part}-sha256", hashlib.sha256(content).hexdigest().encode()),
+        (f"sj-{part}-length", str(len(content)).encode()),
+    )
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _size(

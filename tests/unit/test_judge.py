@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,6 +12,7 @@ from stream_judge.errors import (
     BadOutputError,
     ImageNotFoundError,
     ImageTimeoutError,
+    PolicyError,
     TritonTimeoutError,
     TritonUnavailableError,
 )
@@ -198,3 +201,111 @@ async def test_a_verdict_over_the_limit_drops_urls_then_gives_up(make_judge: Any
     assert verdict["images"][0]["url"] is None
     outcome = await make_judge(max_record_bytes=1_200).judge(make_record(event))
     assert outcome.code == "verdict_too_large"
+
+
+async def test_a_server_that_fails_every_row_is_an_outage(make_judge: Any) -> None:
+    answers = iter(["internal"] * 6 + ["ok"])
+    client = StubJudge(status=lambda _: next(answers))
+    assert (await make_judge(client=client).judge(make_record(EVENT))).kind == "judged"
+
+
+async def test_a_row_that_alone_fails_does_not_stop_the_partition(make_judge: Any) -> None:
+    client = StubJudge(status=lambda text: "internal" if text == "Red mug" else "ok")
+    outcome = await make_judge(client=client).judge(make_record(EVENT))
+    assert (outcome.kind, outcome.code) == ("dead_letter", "internal_error")
+
+
+async def test_a_policy_the_server_refuses_ends_the_worker(make_judge: Any) -> None:
+    judge = make_judge(client=StubJudge(status="policy_invalid"))
+    with pytest.raises(PolicyError, match="exact"):
+        await judge.check_policies()
+    with pytest.raises(PolicyError, match="exact"):
+        await judge.judge(make_record(EVENT))
+
+
+async def test_policies_are_checked_once_the_server_is_back(make_judge: Any) -> None:
+    client = StubJudge(failures=[TritonUnavailableError("out")] * 2)
+    await make_judge(client=client).check_policies()
+    assert client.calls == 3
+
+
+async def test_a_text_of_megabytes_is_cut_before_it_reaches_the_server(make_judge: Any) -> None:
+    lengths: list[int] = []
+
+    def score(text: str) -> float:
+        lengths.append(len(text))
+        return 0.9
+
+    event = {**EVENT, "title": "mug " * 1_000_000}
+    await make_judge(client=StubJudge(score)).judge(make_record(event))
+    assert lengths == [100_000]
+
+
+def headers_of(outcome: Outcome) -> dict[str, bytes | None]:
+    return dict(outcome.outputs[-1].headers)
+
+
+async def test_verdicts_are_cloudevents(make_judge: Any) -> None:
+    record = make_record(EVENT, partition=2, offset=7)
+    headers = headers_of(await make_judge().judge(record))
+    assert headers["ce_specversion"] == b"1.0"
+    assert headers["ce_id"] == b"product-updates/2/7"
+    assert headers["ce_subject"] == b"p-1"
+    assert headers["content-type"] == b"application/json"
+    assert headers["sj-source-offset"] == b"7"
+
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+
+
+@pytest.mark.parametrize(
+    "given", [None, b"", b"\xff", b"00-" + b"0" * 32 + b"-00f067aa0ba902b7-01", TRACE + b"-x"]
+)
+async def test_a_trace_begins_where_there_is_none(make_judge: Any, given: bytes | None) -> None:
+    headers = (("traceparent", given), ("tracestate", b"a=1"))
+    judge, record = make_judge(), make_record(EVENT, headers=headers)
+    first = headers_of(await judge.judge(record))
+    trace = (first["traceparent"] or b"").decode()
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", trace)
+    assert "tracestate" not in first
+    assert headers_of(await judge.judge(record))["traceparent"] == first["traceparent"]
+
+
+async def test_a_trace_goes_on_with_a_span_of_its_own(make_judge: Any) -> None:
+    record = make_record(EVENT, headers=(("traceparent", TRACE), ("tracestate", b"a=1")))
+    headers = headers_of(await make_judge().judge(record))
+    _, trace_id, span_id, flags = (headers["traceparent"] or b"").split(b"-")
+    assert (trace_id, flags) == (b"4bf92f3577b34da6a3ce929d0e0e4736", b"00")
+    assert span_id != b"00f067aa0ba902b7"
+    assert headers["tracestate"] == b"a=1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "headers", "omitted"),
+    [
+        (b"k", b"{" * 50_000, (), ["value"]),
+        (None, b"{" * 50_000, (), ["value"]),
+        (b"k", b"{", (("h", b"x" * 50_000),), ["value", "headers"]),
+        (b"k" * 50_000, b"{", (("h", b"x"),), ["value", "headers", "key"]),
+        (b"k" * 50_000, None, (), ["key"]),
+    ],
+)
+async def test_a_dead_letter_can_always_be_sent(
+    make_judge: Any, key: bytes | None, value: bytes | None, headers: Any, omitted: list[str]
+) -> None:
+    record = make_record(value, key=key, headers=headers)
+    letter = (await make_judge(max_record_bytes=10_000).judge(record)).outputs[0]
+    names = [name for name, _ in letter.headers]
+    assert letter.destination == "dead_letters"
+    assert [n for n in ("value", "headers", "key") if f"sj-{n}-omitted" in names] == omitted
+    # Kafka clients refuse a record with neither.
+    assert letter.key is not None or letter.value is not None
+    fields = sum(len(name) + len(content or b"") for name, content in letter.headers)
+    assert len(letter.key or b"") + len(letter.value or b"") + fields < 10_000
+
+
+async def test_a_verdict_is_the_golden_one(make_judge: Any) -> None:
+    verdict = verdict_of(await make_judge().judge(make_record(EVENT, partition=1, offset=2)))
+    assert verdict.pop("judged_at").endswith("+00:00")
+    golden = Path(__file__).with_name("verdict.json")
+    assert verdict == orjson.loads(golden.read_bytes())

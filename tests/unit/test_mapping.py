@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from stream_judge.errors import ConfigError, DecodeError
@@ -82,3 +84,14 @@ def test_key_may_be_json() -> None:
 def test_an_expression_that_is_none_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="product_id"):
         Mapping(MappingFile(product_id="a[", text={}, images="x"))
+
+
+@pytest.mark.parametrize("revision", [False, True, "", "r" * 2_000, 2**70, [1]])
+def test_a_revision_is_an_integer_or_a_short_string(mapping: Mapping, revision: object) -> None:
+    value = json.dumps({**EVENT, "revision": revision}).encode()
+    with pytest.raises(DecodeError, match="revision"):
+        mapping.update(make_record(value))
+
+
+def test_a_key_that_is_a_json_word_is_an_id(mapping: Mapping) -> None:
+    assert mapping.key_to_product_id(make_record(None, key=b"null")) == "null"
