@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -34,6 +35,8 @@ _log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_FATAL = 0, 70
 # A crashed Faust can hang for good; by then the process ends whatever it is doing.
 _FATAL_GRACE_S = 8.0
+# A stop takes this long beside its drain: a last commit, leaving the group.
+_STOP_GRACE_S = 30.0
 _SCHEME = "streamjudge"
 drivers.TRANSPORTS.aliases[_SCHEME] = "stream_judge.source:SourceTransport"
 
@@ -52,7 +55,7 @@ async def build_judge(
         await loader.start()
         stack.push_async_callback(loader.close)
         policies = await load_policies(settings.policies, model.pixels, loader.decode)
-        yield Judge(
+        judge = Judge(
             mapping=Mapping.read(settings.mapping),
             policies=policies,
             model=model,
@@ -66,6 +69,8 @@ async def build_judge(
             metrics=metrics,
             observer=observer,
         )
+        await judge.check_policies()
+        yield judge
 
 
 async def _wait_for_model(client: TritonJudge) -> ModelSpec:
@@ -91,6 +96,7 @@ class Worker:
         self._pipeline: Pipeline | None = None
         self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
+        self._timers: list[threading.Timer] = []
 
     async def run(self) -> int:
         """Work until SIGTERM, SIGINT or a fatal error; returns the exit code."""
@@ -107,6 +113,8 @@ class Worker:
             starting.cancel()
         results = await asyncio.gather(starting, return_exceptions=True)
         stopping.cancel()
+        for timer in self._timers:
+            timer.cancel()
         for result in results:
             if isinstance(result, StreamJudgeError):
                 raise result
@@ -127,6 +135,7 @@ class Worker:
             source.install(
                 self._app,
                 drain=self._drain,
+                resume=self._pipeline.resume,
                 fatal=self._on_fatal,
                 isolation_level=self._settings.kafka.isolation_level,
             )
@@ -148,6 +157,7 @@ class Worker:
 
     async def _finish(self) -> None:
         """Stop intake, let the window empty, commit: the order of a clean stop."""
+        self._end_for_certain(self._settings.window.drain_timeout_s + _STOP_GRACE_S)
         _log.info("worker_stopping", in_flight=self._pipeline and self._pipeline.in_flight)
         self._app.flow_control.suspend()
         left = await self._drain()
@@ -198,8 +208,15 @@ class Worker:
             return
         self._fatal = exc
         _log.critical("worker_fatal", error=repr(exc), exc_info=exc)
-        asyncio.get_running_loop().call_later(_FATAL_GRACE_S, os._exit, EXIT_FATAL)
+        self._end_for_certain(_FATAL_GRACE_S)
         self._stopping.set()
+
+    def _end_for_certain(self, after_s: float) -> None:
+        """End the process then, unless `run` is done; also when the event loop is stuck."""
+        timer = threading.Timer(after_s, os._exit, (EXIT_FATAL,))
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
 
     def _ready(self) -> bool:
         return self._fatal is None and self._pipeline is not None and bool(self._app.started)
@@ -210,6 +227,8 @@ class Worker:
             return
         self._metrics.oldest_in_flight.set(self._pipeline.oldest_age_s())
         if self._app.started:
+            # Partitions that went to others leave no stale figure behind.
+            self._metrics.lag.clear()
             for tp in self._app.consumer.assignment():
                 end = self._app.consumer.highwater(tp)
                 done = self._app.consumer._committed_offset.get(tp)

@@ -77,6 +77,9 @@ class Pipeline:
         self._lanes: dict[LaneKey, _Lane] = {}
         self._records = 0
         self._bytes = 0
+        # Counts drains: what waited through one belongs to an assignment that has ended.
+        self._drains = 0
+        self._closed = False
         self._room = asyncio.Condition()
         self.last_progress = time.monotonic()
 
@@ -102,11 +105,14 @@ class Pipeline:
             is_current: Whether that assignment still holds; asked after the wait.
 
         Returns:
-            False if the assignment ended while it waited: the new owner gets the record.
+            False if the assignment ended before there was room: the new owner gets the
+            record. One that slipped in behind a drain would be published, and acked past
+            those that the drain dropped.
         """
+        drains = self._drains
         async with self._room:
             await self._room.wait_for(lambda: self._has_room(record.size))
-            if not is_current():
+            if self._closed or drains != self._drains or not is_current():
                 return False
             self._count(1, record.size)
         lane = self._lane((record.topic, record.partition, generation))
@@ -116,7 +122,7 @@ class Pipeline:
         return True
 
     async def drain(self, timeout_s: float) -> int:
-        """Let work under way finish, then end all lanes.
+        """Let work under way finish, then end all lanes; nothing is taken in until `resume`.
 
         Returns:
             How many records were dropped unfinished: never acked, so they come again.
@@ -126,11 +132,17 @@ class Pipeline:
                 await self._room.wait_for(lambda: self._records == 0)
         except TimeoutError:
             _log.warning("drain_timed_out", in_flight=self._records)
+        self._drains += 1
+        self._closed = True
         left = self._records
         lanes = list(self._lanes.values())
         self._lanes.clear()
         await asyncio.gather(*(self._end(lane) for lane in lanes))
         return left
+
+    def resume(self) -> None:
+        """Take records in again: partitions were assigned."""
+        self._closed = False
 
     async def _work(self, record: SourceRecord) -> Outcome:
         return await self._judge(record)

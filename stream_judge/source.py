@@ -16,6 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 
 _log = structlog.get_logger(__name__)
 Drain = Callable[[], Awaitable[int]]
+Resume = Callable[[], None]
 Fatal = Callable[[BaseException], None]
 
 
@@ -44,6 +45,11 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
             self.app.stream_judge_fatal(exc)
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+        """Open the window before Faust seeks and fetches."""
+        self.app.stream_judge_resume()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def _give_up(self, revoked: Any) -> None:
         if not revoked or self.should_stop:
             return
@@ -64,8 +70,11 @@ class SourceTransport(driver.Transport):  # type: ignore[misc]  # faust has no t
     Consumer = SourceConsumer
 
 
-def install(app: faust.App, *, drain: Drain, fatal: Fatal, isolation_level: str) -> None:
+def install(
+    app: faust.App, *, drain: Drain, resume: Resume, fatal: Fatal, isolation_level: str
+) -> None:
     """Tell the consumer what to call; before the app starts."""
     app.stream_judge_drain = drain
+    app.stream_judge_resume = resume
     app.stream_judge_fatal = fatal
     app.stream_judge_isolation = isolation_level
