@@ -16,6 +16,11 @@ PLAIN = -1
 T = TypeVar("T")
 
 
+def lines(text: str) -> tuple[str, ...]:
+    """The lines of a block that are not empty."""
+    return tuple(line for line in text.strip().split("\n") if line)
+
+
 def compiled(text: str) -> Frame:
     """The frame of a template with `{slot}`s."""
     parts = []

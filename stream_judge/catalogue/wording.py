@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 
 from stream_judge.catalogue import wording_en, wording_ja
 from stream_judge.catalogue.phrases import Frame, compiled_all, pick, shuffled
+from stream_judge.catalogue.wording_grammar import compose_frame
 
 #: "wild": frames of a kind and framing words that no other split has.
 SPLITS = ("train", "dev", "test", "wild")
 _ALL = frozenset(range(4))
 Chance = Callable[[], float]
-_KINDS = ("POSITIVE", "NEGATIVE", "BOTH", "ALL", "SAMPLES", "LEADS")
+#: The ways an instruction can go about its rule; see `Instruction.kind`.
+KINDS = ("POSITIVE", "NEGATIVE", "BOTH", "ALL", "SAMPLES")
+_NAMED = KINDS[:3]
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """An instruction, and how it was made.
+
+    Attributes:
+        text: The words.
+        kind: What it names: "POSITIVE" what counts, "NEGATIVE" what does not, "BOTH",
+            "ALL" that all counts, "SAMPLES" nothing.
+        mentioned: Indices of the attributes that it names on either side.
+    """
+
+    text: str
+    kind: str
+    mentioned: frozenset[int]
 
 
 class _Wording:
@@ -22,11 +42,19 @@ class _Wording:
 
     def __init__(self, language: str, split: str) -> None:
         frames: ModuleType = {"en": wording_en, "ja": wording_ja}[language]
+        self.language = language
+        self.split = split
         self.english = language == "en"
         self.names: tuple[tuple[str, ...], ...] = frames.NAMES
         self.frames: dict[str, tuple[Frame, ...]] = {
-            kind: compiled_all(getattr(frames, kind)[split]) for kind in _KINDS
+            kind: compiled_all(getattr(frames, kind)[split]) for kind in (*KINDS, "LEADS")
         }
+
+    def frame(self, kind: str, chance: Chance) -> Frame:
+        """A frame of a kind; six of ten of the train split are put together from clauses."""
+        if self.split == "train" and kind != "SAMPLES" and chance() < 0.6:
+            return compose_frame(kind, self.language, chance)
+        return pick(self.frames[kind], chance)
 
 
 @cache
@@ -36,27 +64,47 @@ def _wording(language: str, split: str) -> _Wording:
     return _Wording(language, split)
 
 
-def write_instruction(
+def compose_instruction(
     counts: frozenset[int], language: str, rng: random.Random, *, split: str = "train"
-) -> str:
+) -> Instruction:
     """An instruction that says which attributes count, in one to three sentences.
 
     Args:
-        counts: Indices of the attributes that count; not empty.
+        counts: Indices of the attributes that count. None: the samples show the rule.
         language: "en" or "ja".
         rng: Source of all choices; the same state gives the same words.
         split: "train", "dev", "test" or "wild".
 
     Raises:
-        ValueError: If nothing counts, or there is no such language or split.
+        ValueError: If there is no such attribute, language or split.
     """
-    if not counts or not counts <= _ALL:
+    if not counts <= _ALL:
         raise ValueError(f"no such set of attributes: {sorted(counts)}")
     chance = rng.random
     wording = _wording(language, split)
-    kind = "ALL" if counts == _ALL else pick(("POSITIVE", "NEGATIVE", "BOTH"), chance)
-    rule = _filled(pick(wording.frames[kind], chance), counts, wording, chance)
-    return _with_lead(rule, wording, chance)
+    kind = "ALL" if counts == _ALL else pick(_NAMED, chance) if counts else "SAMPLES"
+    frame = wording.frame(kind, chance)
+    sides = {slot[:2] for _, slot in frame if slot}
+    mentioned = (counts if "in" in sides else frozenset()) | (
+        _ALL - counts if "ou" in sides else frozenset()
+    )
+    rule = _filled(frame, counts, wording, chance) if counts else frame[0][0]
+    return Instruction(_with_lead(rule, wording, chance), kind, mentioned)
+
+
+def write_instruction(
+    counts: frozenset[int], language: str, rng: random.Random, *, split: str = "train"
+) -> str:
+    """The words of `compose_instruction` for a rule that is named.
+
+    Raises:
+        ValueError: If nothing counts, or there is no such attribute, language or split.
+    """
+    if not counts:
+        raise ValueError(
+            "no attributes count: write_sample_instruction is for rules that are not named"
+        )
+    return compose_instruction(counts, language, rng, split=split).text
 
 
 def write_sample_instruction(language: str, rng: random.Random, *, split: str = "train") -> str:
@@ -70,10 +118,7 @@ def write_sample_instruction(language: str, rng: random.Random, *, split: str = 
     Raises:
         ValueError: If there is no such language or split.
     """
-    chance = rng.random
-    wording = _wording(language, split)
-    rule = pick(wording.frames["SAMPLES"], chance)
-    return _with_lead("".join([literal for literal, _ in rule]), wording, chance)
+    return compose_instruction(frozenset(), language, rng, split=split).text
 
 
 def _with_lead(rule: str, wording: _Wording, chance: Chance) -> str:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stream_judge.catalogue.phrases import lines
+
 Frames = Mapping[str, tuple[str, ...]]
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line for line in text.strip().split("\n") if line)
-
 
 NAMES: tuple[tuple[str, ...], ...] = (
     ("category", "kind of product", "type of product", "product type", "kind"),
@@ -23,7 +20,7 @@ NAMES: tuple[tuple[str, ...], ...] = (
     ("pattern", "print", "surface design", "pattern on the surface"),
 )
 LEADS: Frames = {
-    "train": _lines("""
+    "train": lines("""
 You check whether the pictures of a listing show what its text says.
 You compare a product picture with its listing.
 Decide whether the picture fits the text.
@@ -45,19 +42,19 @@ These are the rules for this shop.
 Judge the listing below.
 Read the text, look at the picture, then decide.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 You inspect listings before they go online.
 Our shop only publishes honest pictures.
 Check text against image.
 """),
-    "test": _lines("""
+    "test": lines("""
 You review what sellers upload to our shop.
 Say whether the image backs up the description.
 Pictures must not mislead our buyers.
 You verify product pages for a retailer.
 Hold the picture against the text.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 Hello! Quick note from the catalogue team.
 Another angry letter arrived this morning.
 Policy memo, autumn edition.
@@ -67,7 +64,7 @@ Think like a shopper who opens the parcel.
 }
 #: The attributes that count are named.
 POSITIVE: Frames = {
-    "train": _lines("""
+    "train": lines("""
 Judge only by the {ina}.
 Only the {ina} count{ins}.
 Only the {ina} matter{ins}.
@@ -106,18 +103,18 @@ Anything may differ as long as the {ina} agree{ins}.
 The rest may differ, but not the {ina}.
 Make sure that the {ina} match{ins}; do not check more than that.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 Your verdict rests on the {ina} only.
 Limit the check to the {ina}.
 Differences matter only in the {ino}.
 """),
-    "test": _lines("""
+    "test": lines("""
 Let only the {ina} decide.
 The only thing to verify is the {ina}.
 It is enough that the {ina} match{ins}.
 A picture is wrong only when the {ino} is wrong.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 Does the {ina} fit? Then it is a yes, whatever the rest looks like.
 Counts: {in}. Does not count: {out}.
 Complaints came in about a wrong {ino}, so that is all we look at; never mind the {outo}.
@@ -127,7 +124,7 @@ To check -> {in}
 }
 #: The attributes that do not count are named (fewer than four count).
 NEGATIVE: Frames = {
-    "train": _lines("""
+    "train": lines("""
 Ignore the {outa}; everything else has to agree.
 Ignore the {outa}.
 Do not look at the {outo}; all the rest must match.
@@ -161,16 +158,16 @@ Text and picture must agree, except in the {outo}.
 Apart from the {outa}, nothing may differ.
 Check all attributes but the {outa}.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 The {outa} can be anything; the others must be right.
 Never reject a listing because of the {outo}; reject it for anything else.
 """),
-    "test": _lines("""
+    "test": lines("""
 Any {outo} will do, as long as the rest agrees.
 Turn a blind eye to the {outo}; nothing else is forgiven.
 With the exception of the {outa}, all must match.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 Is only the {outo} off? Let it pass! Anything else off? Stop it.
 Not our problem: {out}. Our problem: {in}.
 Nobody has ever sent a parcel back over the {outo}; they do over the {ino}.
@@ -179,7 +176,7 @@ Free choice of {outo}, no freedom in the {ino}.
 }
 #: Both are named.
 BOTH: Frames = {
-    "train": _lines("""
+    "train": lines("""
 The {ina} must match, the {outa} do{outes} not matter.
 The {ina} count{ins}, the {outa} do{outes} not.
 Check the {ina} and ignore the {outa}.
@@ -204,16 +201,16 @@ The picture must show the right {ina}; it may show any {outo}.
 Buyers mind the {ina}; they do not mind the {outa}.
 Ignore the {outa} and judge by the {ina}.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 Reject a wrong {ino}, tolerate a wrong {outo}.
 The {ina} decide{ins}; pass over the {outa}.
 """),
-    "test": _lines("""
+    "test": lines("""
 Insist on the right {ina}, and let any {outo} pass.
 The {outa} can vary, but the {ina} cannot.
 Mistakes in the {ino} are serious, those in the {outo} are not.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 The {ina}? Yes, that has to be right. The {outa}? No, forget it.
 Strict on: {in} / relaxed on: {out}
 I ordered by the {ino} and got the wrong thing; about the {outo} I could not care less.
@@ -222,7 +219,7 @@ Tick for each of these: {in}. No tick needed: {out}.
 }
 #: All four count.
 ALL: Frames = {
-    "train": _lines("""
+    "train": lines("""
 Every attribute must agree.
 Everything must match.
 All of it counts: {in}.
@@ -252,16 +249,16 @@ If anything differs, answer No.
 Buyers mind every difference.
 The picture must show the right {ina}.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 There is no attribute that may differ.
 Accept only complete agreement in the {ina}.
 """),
-    "test": _lines("""
+    "test": lines("""
 Whatever the text claims, the picture must show.
 Not one of the attributes may be wrong: {in}.
 Insist on full agreement.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 Is anything off, however small? Then it is a no.
 Counts: {in}. Does not count: nothing.
 Must be right: {in}. May be anything: -
@@ -269,7 +266,7 @@ Customers send it back for a wrong {ino}, so look at all of that.
 """),
 }
 SAMPLES: Frames = {
-    "train": _lines("""
+    "train": lines("""
 Follow the samples.
 Judge as the samples do.
 The samples show the rule.
@@ -303,18 +300,18 @@ Our samples speak for themselves.
 Keep to the line of the samples.
 Your answers should agree with the samples.
 """),
-    "dev": _lines("""
+    "dev": lines("""
 Go by the samples.
 The judged examples set the rule.
 Imitate the samples.
 """),
-    "test": _lines("""
+    "test": lines("""
 Be guided by the samples.
 Infer the rule from the examples given.
 The samples decide what counts.
 Judge in the spirit of the samples.
 """),
-    "wild": _lines("""
+    "wild": lines("""
 No rule here, just samples. What would they say?
 See samples -> same logic
 How did we handle earlier cases? Do that again.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from stream_judge.catalogue.phrases import lines
+
 Frames = Mapping[str, tuple[str, ...]]
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line for line in text.strip().split("\n") if line)
-
 
 NAMES: tuple[tuple[str, ...], ...] = (
     ("種類", "カテゴリ", "品目", "商品の種類"),
@@ -18,7 +15,7 @@ NAMES: tuple[tuple[str, ...], ...] = (
     ("柄", "模様", "パターン"),
 )
 LEADS: Frames = {
-    "train": _lines("""
+    "train": lines("""
 商品の写真が説明文と合っているかを確認してください。
 写真と文章を比べてください。
 あなたは出品ページの検査係です。
@@ -33,23 +30,23 @@ LEADS: Frames = {
 文章を読み、写真を見てください。
 お客様は写真と違う商品に困っています。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 公開前の商品ページを点検します。
 写真は正直でなければなりません。
 """),
-    "test": _lines("""
+    "test": lines("""
 出品者が登録した内容を確かめてください。
 写真が説明を裏づけているか答えてください。
 誤解を招く写真は認めません。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 カタログ担当からのお知らせです。
 今朝もお客様から苦情が届きました。
 検品メモ
 """),
 }
 POSITIVE: Frames = {
-    "train": _lines("""
+    "train": lines("""
 {ina}だけで判断してください。
 {ina}だけを見てください。
 {ina}だけが重要です。
@@ -74,16 +71,16 @@ POSITIVE: Frames = {
 正しい{ina}が写っていればよいです。
 お客様が気にするのは{ina}だけです。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 見るべき点は{ina}のみです。
 {ino}の相違だけが問題です。
 """),
-    "test": _lines("""
+    "test": lines("""
 {ina}だけを決め手にしてください。
 {ina}さえ合っていれば問題ありません。
 検査するのは{ina}に限ります。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 {ina}は合っていますか?合っていれば、それでよし。
 重要:{in}。重要でない:{out}。
 {ino}が違うと苦情になりました。{outa}の苦情はありません。
@@ -91,7 +88,7 @@ POSITIVE: Frames = {
 """),
 }
 NEGATIVE: Frames = {
-    "train": _lines("""
+    "train": lines("""
 {outa}は無視してください。ほかはすべて一致が必要です。
 {outa}は無視してください。
 {outa}は違ってもかまいません。ほかは一致が必要です。
@@ -112,22 +109,22 @@ NEGATIVE: Frames = {
 お客様は{outa}を気にしません。それ以外は気にします。
 {outa}のほかは、何も違ってはいけません。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 {outa}は何でもよく、ほかは正しい必要があります。
 {outa}を理由に断らないでください。
 """),
-    "test": _lines("""
+    "test": lines("""
 {outa}は大目に見て、それ以外は許さないでください。
 {outa}についてはどれでもよいですが、残りは一致が必要です。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 {outa}だけ違う?それなら通してください。ほかが違う?止めてください。
 気にしない:{out}。気にする:{in}。
 {outa}で返品した人はいません。{ina}では返品されます。
 """),
 }
 BOTH: Frames = {
-    "train": _lines("""
+    "train": lines("""
 {ina}は一致が必要ですが、{outa}は違ってもかまいません。
 {ina}を確認し、{outa}は無視してください。
 {ina}は重要ですが、{outa}は重要ではありません。
@@ -144,21 +141,21 @@ BOTH: Frames = {
 {outa}は無視し、{ina}で判断してください。
 お客様は{ina}を気にしますが、{outa}は気にしません。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 {ina}が決め手で、{outa}は見逃します。
 """),
-    "test": _lines("""
+    "test": lines("""
 {ina}は譲れませんが、{outa}はどれでもよいです。
 {outa}は変わってもよく、{ina}は変わってはいけません。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 {ina}は?合っていないとだめ。{outa}は?忘れてください。
 厳しく:{in} / ゆるく:{out}
 {ina}で選んだのに違う物が届きました。{outa}はどうでもよいです。
 """),
 }
 ALL: Frames = {
-    "train": _lines("""
+    "train": lines("""
 すべてが一致しなければなりません。
 すべての属性が一致する必要があります。
 {ina}のすべてが重要です。
@@ -177,21 +174,21 @@ ALL: Frames = {
 何か違えばNoと答えてください。
 お客様はどの違いも気にします。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 違ってよい属性はありません。
 """),
-    "test": _lines("""
+    "test": lines("""
 文章にあることは、すべて写真に写っていなければなりません。
 {ina}の一つも間違ってはいけません。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 少しでもおかしい?それならだめです。
 重要:{in}。重要でない:なし。
 必須→{in} 任意→なし
 """),
 }
 SAMPLES: Frames = {
-    "train": _lines("""
+    "train": lines("""
 見本に従ってください。
 見本と同じように判断してください。
 例に従ってください。
@@ -224,15 +221,15 @@ SAMPLES: Frames = {
 見本の答え方に合わせてください。
 例を基準として判断してください。
 """),
-    "dev": _lines("""
+    "dev": lines("""
 見本をまねてください。
 判定済みの例が基準です。
 """),
-    "test": _lines("""
+    "test": lines("""
 見本を頼りに判断してください。
 与えられた例から規則を推測してください。
 """),
-    "wild": _lines("""
+    "wild": lines("""
 規則はありません。見本ならどう答えますか?
 見本参照→同じ考え方で
 """),

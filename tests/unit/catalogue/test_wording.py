@@ -62,19 +62,19 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
         (
             "en",
             frozenset({0, 2}),
-            "Judge the listing below. For this seller the type of product and the quantity "
-            "count and the color and the print do not.",
+            "Compare what the text claims with what the picture shows. The pattern on the "
+            "surface and the hue may differ, the kind of product and the number of items may not.",
         ),
         (
             "en",
             frozenset({3}),
-            "Judge the listing below. For this seller the print counts and "
-            "the type of product, the color and the quantity do not.",
+            "Compare what the text claims with what the picture shows. The kind of product, "
+            "the number of items and the hue may differ, the pattern on the surface may not.",
         ),
         (
             "ja",
             frozenset({0, 1, 2}),
-            "この出品者ではカテゴリ、色、個数が重要で、模様は重要ではありません。",
+            "商品ページを審査します。カテゴリ、個数、カラーで判断し、パターンでは判断しないでください。",
         ),
     ],
 )

@@ -1,0 +1,98 @@
+"""Policy instructions put together from clauses: far more phrasings than whole frames give.
+
+Only what training reads is made here. The held-out splits have whole frames of their own
+(`wording_en`, `wording_ja`), so that what is measured is reading, not recall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+from stream_judge.catalogue import wording_parts_en, wording_parts_ja
+from stream_judge.catalogue.phrases import Frame, compiled, pick
+
+_PARTS: Mapping[str, ModuleType] = {"en": wording_parts_en, "ja": wording_parts_ja}
+Chance = Callable[[], float]
+
+
+def compose_frame(kind: str, language: str, chance: Chance) -> Frame:
+    """A frame in the manner of `wording_en`'s.
+
+    Args:
+        kind: "POSITIVE", "NEGATIVE", "BOTH" or "ALL".
+        language: "en" or "ja".
+        chance: Source of all choices, uniform in [0, 1).
+    """
+    parts = _PARTS[language]
+    return compiled(_WAYS[kind](parts, chance) + parts.END)
+
+
+def _positive(parts: ModuleType, chance: Chance) -> str:
+    way = chance()
+    if way < 0.5:
+        return _side(pick(parts.ONLY_COUNTS, chance), "in")
+    if way < 0.55:
+        return f"{pick(parts.COUNTS_LABELS, chance)}{parts.COLON}{{in}}"
+    named = _side(pick(parts.COUNTS, chance), "in")
+    return _pair(named, pick(parts.REST_FREE, chance), parts, chance)
+
+
+def _negative(parts: ModuleType, chance: Chance) -> str:
+    way = chance()
+    if way < 0.4:
+        return _side(pick(parts.ONLY_FREE, chance), "out")
+    named = _side(pick(parts.FREE, chance), "out")
+    if way < 0.6:
+        return named
+    return _pair(named, pick(parts.REST_COUNTS, chance), parts, chance)
+
+
+def _both(parts: ModuleType, chance: Chance) -> str:
+    if chance() < 0.15:
+        counts = f"{pick(parts.COUNTS_LABELS, chance)}{parts.COLON}{{in}}"
+        free = f"{pick(parts.FREE_LABELS, chance)}{parts.COLON}{{out}}"
+        first, second = (counts, free) if chance() < 0.5 else (free, counts)
+        joint: str = pick(parts.LABEL_JOINTS, chance)
+        return first + joint + second
+    counts = _side(pick(parts.COUNTS, chance), "in")
+    return _pair(counts, _side(pick(parts.FREE, chance), "out"), parts, chance)
+
+
+def _all(parts: ModuleType, chance: Chance) -> str:
+    way = chance()
+    if way < 0.4:
+        return _side(pick(parts.ALL_COUNT, chance), "in")
+    if way < 0.5:
+        label, joint = pick(parts.COUNTS_LABELS, chance), pick(parts.LABEL_JOINTS, chance)
+        none = f"{pick(parts.FREE_LABELS, chance)}{parts.COLON}{pick(parts.NONE, chance)}"
+        return f"{label}{parts.COLON}{{in}}{joint}{none}"
+    named = _side(pick(parts.COUNTS, chance), "in")
+    if way < 0.75:
+        return named
+    return _pair(named, pick(parts.ALL_COUNT, chance), parts, chance)
+
+
+def _side(clause: str, side: str) -> str:
+    """The clause with X on one side; its slots become those of `wording_en`."""
+    return clause.replace("{X", "{" + side)
+
+
+def _pair(first: str, second: str, parts: ModuleType, chance: Chance) -> str:
+    if chance() < 0.5:
+        first, second = second, first
+    joint: str = pick(parts.JOINTS, chance)
+    # A comma with "が" goes on after a statement only.
+    if joint == "が、" and not first.endswith(("です", "ます", "ません")):
+        joint = "。"
+    if joint == ". ":
+        second = second[:1].upper() + second[1:]
+    return first + joint + second
+
+
+_WAYS: Mapping[str, Callable[[ModuleType, Chance], str]] = {
+    "POSITIVE": _positive,
+    "NEGATIVE": _negative,
+    "BOTH": _both,
+    "ALL": _all,
+}
