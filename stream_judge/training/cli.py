@@ -27,7 +27,7 @@ def run(
 
     options = RunOptions(seed=seed, threads=threads)
     if steps is not None:
-        options = replace(options, steps=steps, opening=min(options.opening, steps // 8))
+        options = replace(options, steps=steps, opening=min(options.opening, steps // 7))
     checkpoint = train_run(out, options, say=typer.echo)
     typer.echo(f"checkpoint written to {checkpoint}")
 

@@ -19,12 +19,13 @@ from tokenizers import Encoding, Tokenizer
 
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
-from stream_judge.catalogue.wording import write_instruction, write_sample_instruction
+from stream_judge.catalogue.wording import KINDS, Instruction, compose_instruction
 from stream_judge.training.rules import ANSWERS, PRIOR, RULES, ideal_observer, seen_before
 from stream_judge.training.tokenizer import PROMPT
 
 # What a token is to the probes; 1..4 = last token of a mention of attribute 0..3.
 PLAIN, ANSWER, LABEL, POLICY_END, PICTURE = 0, 5, 6, 7, 8
+LANGUAGES = ("en", "ja")
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -43,6 +44,7 @@ class EpisodeKind:
         same: Share of pairs that do not differ.
         two: Share of differing pairs that differ in two attributes.
         unsaid: Chance that a matching attribute is not mentioned.
+        strange: Share of instructions that may get invented words, as a third of the texts do.
         sparse: Keep one of every four picture tokens (at its true position): shorter
             rows for the first steps.
     """
@@ -55,6 +57,7 @@ class EpisodeKind:
     same: float = 0.25
     two: float = 0.1
     unsaid: float = 0.08
+    strange: float = 0.4
     sparse: bool = False
 
     def only(self, *, named: bool) -> EpisodeKind:
@@ -81,6 +84,8 @@ class Batch:
         labels: bool [B, K], the answers shown as samples (noisy ones included).
         rule: int64 [B].
         named: bool [B].
+        wording: int64 [B], the instruction's kind, as an index into `wording.KINDS`.
+        mentioned: bool [B, 4], the attributes that the instruction names on either side.
     """
 
     ids: IntArray
@@ -96,6 +101,8 @@ class Batch:
     labels: BoolArray
     rule: IntArray
     named: BoolArray
+    wording: IntArray
+    mentioned: BoolArray
 
     @property
     def different(self) -> BoolArray:
@@ -151,8 +158,9 @@ class EpisodeWriter:
         rng = np.random.default_rng(list(seed))
         scene = self._scene(kind, episodes, rng)
         words = random.Random(int(rng.integers(2**62)))
-        rows = self._rows(kind, scene, words, rng)
-        return self._pad(rows, scene)
+        instructions = self._instructions(kind, scene, words)
+        rows = self._rows(kind, scene, instructions, words, rng)
+        return self._pad(rows, scene, instructions)
 
     def _scene(self, kind: EpisodeKind, episodes: int, rng: np.random.Generator) -> _Scene:
         shape = (episodes, kind.pairs)
@@ -169,18 +177,33 @@ class EpisodeWriter:
         wrong = noisy[:, None] & (rng.random(shape) < 0.5)
         return _Scene(rule, named, pictures, shown, told, masks, answers, answers ^ wrong)
 
+    def _instructions(
+        self, kind: EpisodeKind, scene: _Scene, words: random.Random
+    ) -> list[Instruction]:
+        made = []
+        for named, rule in zip(scene.named, scene.rule, strict=True):
+            counts = frozenset(RULES[rule]) if named else frozenset()
+            language = words.choice(LANGUAGES)
+            said = compose_instruction(counts, language, words, split=self._split)
+            if words.random() < kind.strange:
+                said = replace(said, text=with_strange_words(said.text, (), language, words)[0])
+            made.append(said)
+        return made
+
     def _rows(
-        self, kind: EpisodeKind, scene: _Scene, words: random.Random, rng: np.random.Generator
+        self,
+        kind: EpisodeKind,
+        scene: _Scene,
+        instructions: list[Instruction],
+        words: random.Random,
+        rng: np.random.Generator,
     ) -> list[_Row]:
         texts, spans = [], []
-        instructions = []
         # Longer texts differ much in length between languages: one language a batch
         # leaves less to pad.
-        common = words.choice(("en", "ja")) if kind.form != "title" else None
+        common = words.choice(LANGUAGES) if kind.form != "title" else None
         for i in range(len(scene.rule)):
-            language = common or words.choice(("en", "ja"))
-            own = words.choice(("en", "ja")) if words.random() < 0.5 else language
-            instructions.append(self._instruction(scene, i, own, words))
+            language = common or words.choice(LANGUAGES)
             for k in range(kind.pairs):
                 same = [a for a in range(4) if not scene.masks[i, k] >> a & 1]
                 unsaid = frozenset(a for a in same if words.random() < kind.unsaid)
@@ -188,7 +211,7 @@ class EpisodeWriter:
                     unsaid = frozenset()
                 product = Product(*(int(v) for v in scene.told[i, k]))
                 # An episode is of one language mostly, as a shop's samples are.
-                now = language if common or words.random() < 0.9 else words.choice(("en", "ja"))
+                now = language if common or words.random() < 0.9 else words.choice(LANGUAGES)
                 listing = write_listing(
                     product, kind.form, now, words, split=self._split, unsaid=unsaid
                 )
@@ -201,7 +224,7 @@ class EpisodeWriter:
         for i, instruction in enumerate(instructions):
             row = _Row()
             row.extend(self._parts["bos"], PLAIN, 0)
-            row.extend(self.encode(instruction), PLAIN, 0)
+            row.extend(self.encode(self._worded(instruction)), PLAIN, 0)
             row.kinds[-1] = POLICY_END
             for k in range(kind.pairs):
                 index = i * kind.pairs + k
@@ -216,13 +239,8 @@ class EpisodeWriter:
             rows.append(row)
         return rows
 
-    def _instruction(self, scene: _Scene, i: int, language: str, words: random.Random) -> str:
-        if scene.named[i]:
-            counts = frozenset(RULES[scene.rule[i]])
-            said = write_instruction(counts, language, words, split=self._split)
-        else:
-            said = write_sample_instruction(language, words, split=self._split)
-        return f"{PROMPT['before_instruction']}{said}{PROMPT['after_instruction']}"
+    def _worded(self, instruction: Instruction) -> str:
+        return f"{PROMPT['before_instruction']}{instruction.text}{PROMPT['after_instruction']}"
 
     def _sparse_patches(
         self, kind: EpisodeKind, shape: tuple[int, ...], rng: np.random.Generator
@@ -235,7 +253,7 @@ class EpisodeWriter:
             np.put_along_axis(keep, choice, True, -1)
         return keep
 
-    def _pad(self, rows: list[_Row], scene: _Scene) -> Batch:
+    def _pad(self, rows: list[_Row], scene: _Scene, instructions: list[Instruction]) -> Batch:
         longest = max(len(row.ids) for row in rows)
 
         def stack(name: str) -> IntArray:
@@ -259,6 +277,8 @@ class EpisodeWriter:
             labels=scene.labels,
             rule=scene.rule,
             named=scene.named,
+            wording=np.array([KINDS.index(said.kind) for said in instructions]),
+            mentioned=np.array([[a in said.mentioned for a in range(4)] for said in instructions]),
         )
 
 

@@ -229,7 +229,7 @@ def _by(hits: NDArray[np.bool_], groups: Sequence[str | None]) -> dict[str, floa
 def _auc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     """Area under the ROC curve: P(a relevant pair scores above another), ties a half."""
     order = np.argsort(scores, kind="stable")
-    values, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks = np.empty(len(scores))
     ranks[order] = ((last - counts + 1 + last) / 2)[inverse]

@@ -161,7 +161,11 @@ class Decoder(nn.Module):
         self.norm = RmsNorm(config.width)
 
     def forward(
-        self, x: Tensor, positions: Tensor, keep: Collection[int] = ()
+        self,
+        x: Tensor,
+        positions: Tensor,
+        keep: Collection[int] = (),
+        depth: int | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Final hidden states [B, T, width], and the outputs of the layers in `keep`.
 
@@ -169,13 +173,14 @@ class Decoder(nn.Module):
             x: float [B, T, width], embedded tokens, right-padded.
             positions: float [B, T], rotary positions.
             keep: 1-based layer numbers whose outputs the probes read.
+            depth: How many layers are run; all by default.
         """
         half = self.config.width // self.config.heads // 2
         rates = self.config.rope_theta ** (-torch.arange(half).float() / half)
         angles = positions[:, None, :, None] * rates
         cos, sin = angles.cos(), angles.sin()
         kept: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks, 1):
+        for number, block in enumerate(self.blocks[:depth], 1):
             x = block(x, cos, sin)
             if number in keep:
                 kept[number] = x

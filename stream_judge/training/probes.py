@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stream_judge.catalogue.attributes import SIZES
+from stream_judge.catalogue.wording import KINDS
 from stream_judge.training.episodes import ANSWER, LABEL, PICTURE, POLICY_END, Batch
 from stream_judge.training.network import Decoder, NetworkConfig, make_projector
 from stream_judge.training.rules import COUNTED
@@ -21,7 +22,9 @@ from stream_judge.training.rules import COUNTED
 LAYERS = {
     "value": 2,  # at a mention: the value that the picture shows
     "differs": 2,  # at a mention: does the picture show another value
-    "policy": 2,  # at the instruction's end: which attributes count
+    "mentioned": 2,  # at the instruction's end: which attributes it names
+    "wording": 2,  # the same place: does it name what counts, what does not, both, ...
+    "policy": 2,  # the same place: which attributes count
     "policy_late": 3,  # the same, a layer later: many phrasings take more than two
     "summary": 3,  # at "Answer:": which attributes differ
     "label": 4,  # at the label: which attributes differed in that sample
@@ -32,6 +35,8 @@ _WEIGHTS = {"value": 0.5}
 _OUTPUTS = {
     "value": sum(SIZES),
     "differs": 1,
+    "mentioned": 4,
+    "wording": len(KINDS),
     "policy": 4,
     "policy_late": 4,
     "summary": 4,
@@ -52,7 +57,9 @@ class JudgeNetwork(nn.Module):
             {name: nn.Linear(config.width, outputs) for name, outputs in _OUTPUTS.items()}
         )
 
-    def forward(self, batch: Batch, features: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+    def forward(
+        self, batch: Batch, features: Tensor, depth: int | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
         """Hidden states of a batch; `features` is float16 [N, T, vision_width]."""
         rows, columns = _where(batch, PICTURE)
         pictures = batch.pictures[rows, batch.pair[rows, columns]]
@@ -63,7 +70,7 @@ class JudgeNetwork(nn.Module):
         embedded = embedded.index_put(place, tokens)
         positions = torch.from_numpy(batch.positions)
         hidden: tuple[Tensor, dict[int, Tensor]]
-        hidden = self.decoder(embedded, positions, keep=set(LAYERS.values()))
+        hidden = self.decoder(embedded, positions, keep=set(LAYERS.values()), depth=depth)
         return hidden
 
     def read(
@@ -106,12 +113,15 @@ def compute_loss(
     return total, scores
 
 
-def compute_policy_loss(network: JudgeNetwork, batch: Batch, features: Tensor) -> Tensor:
-    """The policy probes' loss on instructions alone (episodes without pairs)."""
-    _, kept = network(batch, features)
+def compute_reading_loss(
+    network: JudgeNetwork, batch: Batch, features: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of the policies' probes on instructions alone (episodes without pairs)."""
+    _, kept = network(batch, features, depth=LAYERS["policy_late"])
     losses: dict[str, Tensor] = {}
-    _policies(network, batch, kept, losses, {})
-    return torch.stack(list(losses.values())).sum()
+    scores: dict[str, float] = {}
+    _policies(network, batch, kept, losses, scores)
+    return torch.stack(list(losses.values())).sum(), scores
 
 
 def _answer(
@@ -195,8 +205,7 @@ def _summaries(
             guess = network.read(name, kept, rows[asked], columns[asked])
             losses[name] = F.cross_entropy(guess, wanted)
             scores[name] = _share(guess.argmax(1) == wanted)
-    if batch.named.any():
-        _policies(network, batch, kept, losses, scores)
+    _policies(network, batch, kept, losses, scores)
 
 
 def _policies(
@@ -207,6 +216,16 @@ def _policies(
     scores: dict[str, float],
 ) -> None:
     rows, columns = _where(batch, POLICY_END)
+    said = torch.from_numpy(batch.wording)
+    guess = network.read("wording", kept, rows, columns)
+    losses["wording"] = F.cross_entropy(guess, said)
+    scores["wording"] = _share(guess.argmax(1) == said)
+    mentioned = torch.from_numpy(batch.mentioned)
+    bits = network.read("mentioned", kept, rows, columns)
+    losses["mentioned"] = F.binary_cross_entropy_with_logits(bits, mentioned.float())
+    scores["mentioned"] = _share((bits > 0) == mentioned)
+    if not batch.named.any():
+        return
     wanted = torch.from_numpy(COUNTED[batch.rule[batch.named]]).float()
     for name in ("policy", "policy_late"):
         bits = network.read(name, kept, rows[batch.named], columns[batch.named])

@@ -40,15 +40,15 @@ class RunOptions:
         drawings: Size of the training bank.
         vision_steps: Steps of the vision stage, 128 drawings each.
         steps: Steps of the decoder stage.
-        opening: How many of them use the short opening mix.
+        opening: How many of them, the first, use the short opening mix.
         threads: CPU threads of torch and drawing processes.
     """
 
     seed: int = 0
     drawings: int = 50_000
     vision_steps: int = 2_600
-    steps: int = 2_900
-    opening: int = 400
+    steps: int = 3_300
+    opening: int = 450
     threads: int = 2
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
@@ -29,6 +29,9 @@ PROMPT: dict[str, str | int] = {
     "after_answer": "\n",
     "max_text_tokens": 768,
 }
+# Japanese has no spaces: without this whole clauses become entries, and a phrasing that
+# training did not have falls into pieces that it did not have either.
+_SCRIPTS = r"[\p{Katakana}ー]+|\p{Hiragana}+|\p{Han}+"
 _FORMS = ("title", "title", "title", "bullets", "paragraphs", "long", "spec")
 
 
@@ -58,7 +61,12 @@ def train_tokenizer(vocabulary: int, seed: int, *, texts: int = 6000) -> Tokeniz
         texts: How many listings it sees.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SCRIPTS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

@@ -24,7 +24,7 @@ from stream_judge.training.probes import (
     JudgeNetwork,
     answer_logits,
     compute_loss,
-    compute_policy_loss,
+    compute_reading_loss,
 )
 from stream_judge.training.vision import AlignedVision
 
@@ -56,10 +56,10 @@ WHOLE: Mix = (
 )
 
 
-# Instructions come in hundreds of phrasings, and an episode has only one: without these
-# the network reads them many times later than it compares.
-DRILL = EpisodeKind("title", 0, named=1.0)
-DRILL_ROWS, DRILL_ROWS_LATER = 160, 32
+# Instructions alone, with every batch: an episode has only one, and what it says has to be
+# read before anything can be judged by it.
+READING = EpisodeKind("title", 0, named=0.92)
+READING_ROWS, READING_ROWS_LATER = 64, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +68,17 @@ class Schedule:
 
     Attributes:
         steps: Batches in all.
-        opening: Batches of the opening mix (short rows), the rest are of the whole mix.
-        drills_from: From this batch on each step also reads instructions alone. Before it
-            the network learns to compare, which it needs the instructions least for.
-        drills_until: From this batch on it reads fewer of them, and the rate falls.
+        opening: The first ones are of the opening mix (short rows), the rest of the whole mix.
+        hold: Share of all batches after which the rate begins to fall.
         keep_every: Batches between two saved states.
         measure_every: Batches between two measurements on the development split.
     """
 
     steps: int
     opening: int
-    drills_from: int = 750
-    drills_until: int = 1_900
+    hold: float = 0.5
     keep_every: int = 250
-    measure_every: int = 500
+    measure_every: int = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,6 @@ def start_from_anchors(network: JudgeNetwork, vision: AlignedVision, tokenizer: 
 
 
 def _named_tokens(tokenizer: Tokenizer) -> Iterable[tuple[int, int, int]]:
-
     rng = random.Random(_TABLE_SEED)
     for number in range(4000):
         product = Product(*(rng.randrange(size) for size in SIZES))
@@ -209,7 +205,16 @@ class Trainer:
         results.update(self._by_samples(hidden, episodes))
         named = self._hits(EpisodeKind("title", 9).only(named=True), episodes)
         results["named8"] = round(float(named[:, 8].mean()), 3)
+        results["policy"] = round(self._reads(), 3)
         return results
+
+    @torch.no_grad()
+    def _reads(self) -> float:
+        batch = self._dev_writer.write(READING, 600, (7, 0))
+        self._network.eval()
+        _, scores = compute_reading_loss(self._network, batch, self._dev.features)
+        self._network.train()
+        return scores["policy_late"]
 
     def _by_samples(self, kind: EpisodeKind, episodes: int) -> dict[str, float]:
         batch = self._dev_writer.write(kind, episodes, (7, 9))
@@ -238,32 +243,36 @@ class Trainer:
         return verdicts
 
     def _train_step(self) -> dict[str, float]:
+        loss, scores = self._judge_and_read()
+        rate = self._rate()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        self._optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        self._optimiser.step()
+        return {"loss": float(loss.detach()), **scores}
+
+    def _read(self, rows: int) -> tuple[Tensor, dict[str, float]]:
+        batch = self._writer.write(READING, rows, (self._seed, self._step, 3))
+        return compute_reading_loss(self._network, batch, self._train.features)
+
+    def _judge_and_read(self) -> tuple[Tensor, dict[str, float]]:
         mix = OPENING if self._step < self._schedule.opening else WHOLE
         choose = np.random.default_rng([self._seed, self._step, 1])
         weights = np.array([weight for weight, _, _ in mix])
         _, kind, episodes = mix[int(choose.choice(len(mix), p=weights / weights.sum()))]
         batch = self._writer.write(kind, episodes, (self._seed, self._step, 2))
-        rate = self._rate()
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
         loss, scores = compute_loss(
             self._network, batch, self._train.features, self._writer.answer_ids
         )
-        if self._step >= self._schedule.drills_from:
-            many = self._step < self._schedule.drills_until
-            rows = DRILL_ROWS if many else DRILL_ROWS_LATER
-            drill = self._writer.write(DRILL, rows, (self._seed, self._step, 3))
-            loss = loss + compute_policy_loss(self._network, drill, self._train.features)
-        self._optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
-        self._optimiser.step()
-        scores = {"loss": float(loss.detach()), **scores}
-        return {**scores, f"{kind.form}": scores["named"]}
+        early = self._step < self._schedule.hold * self._schedule.steps
+        read, read_scores = self._read(READING_ROWS if early else READING_ROWS_LATER)
+        return loss + read, {**scores, **read_scores, kind.form: scores["named"]}
 
     def _rate(self) -> float:
         rate = _PEAK_RATE * min(1.0, (self._step + 1) / _WARM_UP)
-        hold = self._schedule.drills_until
+        hold = int(self._schedule.hold * self._schedule.steps)
         if self._step > hold:
             part = (self._step - hold) / max(1, self._schedule.steps - hold)
             rate *= max(0.02, 0.5 * (1 + math.cos(math.pi * part)))

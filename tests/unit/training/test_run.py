@@ -29,7 +29,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     schedule = trainer_module.Schedule
     monkeypatch.setattr(
         "stream_judge.training.run.Schedule",
-        lambda steps, opening: schedule(steps, opening, keep_every=2, measure_every=100),
+        lambda *lengths: schedule(*lengths, keep_every=2, measure_every=100),
     )
     monkeypatch.setattr(trainer_module.Trainer, "measure", lambda self: {"title": 0.5})
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
