@@ -126,6 +126,10 @@ class ImageFetcher:
         raise ImageUrlError(f"more than {self._options.max_redirects} redirects")
 
     async def _get(self, url: URL) -> bytes | URL:
+        with self._guard.connecting(url):
+            return await self._exchange(url)
+
+    async def _exchange(self, url: URL) -> bytes | URL:
         assert self._session is not None, "start() first"
         async with self._session.get(url, allow_redirects=False) as answer:
             if answer.status in _REDIRECTS:

@@ -7,8 +7,10 @@ properties of `ipaddress` let dozens of special ranges through.
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -36,8 +38,8 @@ _BLOCKED_4 = """
 100.100.100.200/32
 """
 _BLOCKED_6 = """
-::/128 ::1/128 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2620:4f:8000::/48 3fff::/20
-5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
+::/128 ::1/128 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32
+2620:4f:8000::/48 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
 """
 _BLOCKED: tuple[Network, ...] = tuple(map(ip_network, (_BLOCKED_4 + _BLOCKED_6).split()))
 # IPv6 ranges that carry an IPv4 address, and how far its 32 bits lie from the right end.
@@ -48,12 +50,14 @@ _CARRIERS: tuple[tuple[IPv6Network, int], ...] = tuple(
         ("::ffff:0:0:0/96", 0),
         ("::/96", 0),
         ("64:ff9b::/96", 0),
-        ("64:ff9b:1::/48", 0),
         ("2002::/16", 80),
     )
 )
 _TEREDO = IPv6Network("2001::/32")
 _ISATAP = 0x5EFE
+# Of the URL that the running task fetches. aiohttp connects in tasks that it starts for one
+# request, and they inherit it.
+_HOST: ContextVar[str] = ContextVar("stream_judge_image_host", default="")
 
 
 def embedded_addresses(address: IPv6Address) -> list[IPv4Address]:
@@ -91,7 +95,6 @@ class AddressGuard:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._networks = tuple(networks)
         self._ports = frozenset(ports)
-        self._noted: set[str] = set()
 
     def parse(self, text: str) -> URL:
         """A URL that may be tried.
@@ -127,15 +130,23 @@ class AddressGuard:
         if not is_public(found):
             raise ImageBlockedError("the URL leads to an address that is not public")
 
+    @contextlib.contextmanager
+    def connecting(self, url: URL) -> Iterator[None]:
+        """Within it, sockets are made for `url`, and for its host's allowances."""
+        token = _HOST.set(url.raw_host or "")
+        try:
+            yield
+        finally:
+            _HOST.reset(token)
+
     def socket_factory(self) -> Callable[[AddressInfo], socket.socket]:
         """A factory for `aiohttp.TCPConnector` that refuses addresses by itself."""
 
         def make(info: AddressInfo) -> socket.socket:
             family, kind, protocol, _, address = info
-            # The host's name is not known here; hosts allowed by name are let through by
-            # `resolved`, which notes their addresses.
-            if str(address[0]) not in self._noted:
-                self.check("", str(address[0]))
+            # An allowed host opens its addresses to its own URLs only: another URL may name
+            # the same private address.
+            self.check(_HOST.get(), str(address[0]))
             made = socket.socket(family, kind, protocol)
             made.setblocking(False)
             return made
@@ -143,15 +154,13 @@ class AddressGuard:
         return make
 
     def resolved(self, host: str, addresses: Iterable[str]) -> None:
-        """Note the addresses that an allowed host resolved to; refuse mixed answers of others.
+        """Refuse a resolver's answers unless every one of them is allowed.
 
         Raises:
             ImageBlockedError: One of the answers is not allowed: none of them is used.
         """
         for address in addresses:
             self.check(host, address)
-            if host.lower() in self._hosts:
-                self._noted.add(address)
 
     def _in_networks(self, host: str) -> bool:
         try:
