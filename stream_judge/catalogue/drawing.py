@@ -327,7 +327,7 @@ def _cast(canvas: Image.Image, items: list[_Item], rng: np.random.Generator, uni
     standing = rng.random() < 0.5
     offset = rng.uniform(-1, 1, 2) * 1.6 * unit + (0.0, 1.2 * unit)
     for item in items:
-        left, top, right, bottom = (value / step for value in item.bounds)
+        left, _top, right, bottom = (value / step for value in item.bounds)
         if standing:
             lift = (right - left) * 0.07
             middle, reach = (left + right) / 2, (right - left) * 0.42

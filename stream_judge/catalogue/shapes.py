@@ -61,7 +61,8 @@ def curve(
     t = np.linspace(0.0, 1.0, steps)[:, None]
     a, b, c, d = (np.array(p, dtype=np.float64) for p in (start, first, second, stop))
     u = 1.0 - t
-    return u**3 * a + 3 * u**2 * t * b + 3 * u * t**2 * c + t**3 * d
+    points: Points = u**3 * a + 3 * u**2 * t * b + 3 * u * t**2 * c + t**3 * d
+    return points
 
 
 def ribbon(path: Points, width: float) -> Points:

@@ -145,8 +145,8 @@ def _bullets(
     if chance() < 0.3 and len(lines) < 6:
         other = writer.other(pick(writer.distractors, chance), product, chance)
         lines.append(_unstopped(other, stop))
-    for frame in _without_repeats(writer.neutral, max(most - len(lines), 0), chance):
-        lines.append(_unstopped(writer.other(frame, product, chance), stop))
+    frames = _without_repeats(writer.neutral, max(most - len(lines), 0), chance)
+    lines += [_unstopped(writer.other(frame, product, chance), stop) for frame in frames]
     return shuffled(lines[:6], chance)
 
 

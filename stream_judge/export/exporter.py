@@ -108,13 +108,14 @@ def _check_disk(folder: Path, parent: Path) -> None:
 
 def _load(folder: Path) -> Any:
     import torch
+    from safetensors import SafetensorError
     from transformers import LlavaForConditionalGeneration
 
     try:
         model = LlavaForConditionalGeneration.from_pretrained(
             folder, torch_dtype=torch.float32, attn_implementation="eager", local_files_only=True
         )
-    except (OSError, ValueError, RuntimeError) as exc:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
         raise ExportError(f"{folder.name}: weights cannot be loaded: {exc}") from exc
     return model.eval()
 

@@ -87,7 +87,7 @@ def pack_bundle(
         "max_text_tokens": max_text_tokens,
     }
     text = json.dumps(policy, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return save({"pixels": np.ascontiguousarray(pixels)}, metadata={"policy": text})
+    return bytes(save({"pixels": np.ascontiguousarray(pixels)}, metadata={"policy": text}))
 
 
 def unpack_bundle(data: bytes, *, size: int) -> Bundle:

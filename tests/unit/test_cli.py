@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream_judge import docs
+from stream_judge.errors import ConfigError
+from stream_judge.settings import read_settings
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "stream_judge", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_error_is_one_line_with_its_code(tmp_path: Path) -> None:
+    result = run("worker", "--settings", str(tmp_path / "none.toml"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("stream-judge: config: settings file")
+    assert "Traceback" not in result.stderr
+
+
+def test_help_lists_the_commands() -> None:
+    said = run("--help").stdout
+    for command in ("worker", "judge", "demo", "doctor", "topics", "export", "triton", "train"):
+        assert command in said
+
+
+def test_catalogue_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        result = run("catalogue", "--count", "6", "--seed", "9", "--out", str(tmp_path / name))
+        assert result.returncode == 0, result.stderr
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
+    assert len(files) >= 6
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('[kafka]\ntopic = "file"\nverdict_topic = "file"\n')
+    monkeypatch.setenv("STREAM_JUDGE_KAFKA__TOPIC", "environment")
+    settings = read_settings(path)
+    assert (settings.kafka.topic, settings.kafka.verdict_topic) == ("environment", "file")
+
+
+@pytest.mark.parametrize("content", ["[kafka]\nnope = 1\n", "[window]\nmax_records = 0\n", "{"])
+def test_settings_that_cannot_work_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError):
+        read_settings(path)
+
+
+def test_a_password_is_never_shown() -> None:
+    settings = read_settings(kafka={"sasl_password": "hunter2"})
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()
+
+
+def test_docs_cover_every_setting() -> None:
+    page = docs.pages()["settings.md"]
+    for name in ("KAFKA__TOPIC", "WINDOW__MAX_BYTES", "IMAGES__MAX_PIXELS", "TRITON__URL"):
+        assert f"STREAM_JUDGE_{name}`" in page
