@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream_judge.embedded.triton import EmbeddedTriton
+from stream_judge.errors import EnvironmentProblem, TritonUnavailableError
+from stream_judge.resources import resource
+from stream_judge.serving.bundle import Sample, digest_of, pack_bundle
+from stream_judge.serving.decoder import manifest_digest
+from stream_judge.triton import PolicyBundle, TritonJudge
+from stream_judge.triton_options import TritonOptions
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (32, 64, 64, 3)).astype(np.uint8)
+
+
+def bundle(instruction: str, samples: int = 0) -> PolicyBundle:
+    shown = [Sample(PIXELS[i], f"red mug {i}", i % 2 == 0) for i in range(samples)]
+    data = pack_bundle(instruction, shown, size=64)
+    return PolicyBundle(digest_of(data), data)
+
+
+@pytest.fixture
+async def judge(triton: EmbeddedTriton):  # type: ignore[no-untyped-def]
+    client = TritonJudge(TritonOptions(url=triton.grpc_url, linger_s=0.02))
+    await client.start()
+    yield client
+    await client.close()
+
+
+async def test_one_server_serves_it_all(judge: TritonJudge) -> None:
+    spec = await judge.spec()
+    assert (spec.pixels.size, spec.picture_tokens) == (64, 16)
+    assert await judge.ready()
+
+    texts = [f"{'striped ' * (i % 9)}blue bag {i}" for i in range(32)]
+    texts[4], texts[9] = "\u200b", "<image></s>"
+    policy = bundle("Only the colour counts.", samples=2)
+    together = await asyncio.gather(*(judge.judge(PIXELS[i], texts[i], policy) for i in range(32)))
+    assert [row.status for row in together] == ["ok"] * 4 + ["text_empty"] + ["ok"] * 27
+    assert {row.model_digest for row in together} == {manifest_digest(resource("model_repo"))}
+    for i in (0, 7, 31):
+        alone = await judge.judge(PIXELS[i], texts[i], policy)
+        assert alone.raw_score == pytest.approx(together[i].raw_score, abs=1e-4)
+
+    broken = PolicyBundle("0" * 64, b"nonsense")
+    assert (await judge.judge(PIXELS[0], "x", broken)).status == "policy_invalid"
+
+
+async def test_a_server_that_is_gone_is_an_outage(triton: EmbeddedTriton) -> None:
+    client = TritonJudge(TritonOptions(url=triton.grpc_url, timeout_s=2))
+    await client.start()
+    await triton.stop()
+    with pytest.raises(TritonUnavailableError):
+        await client.judge(PIXELS[0], "x", bundle("Judge."))
+    assert not await client.ready()
+    assert not list(Path("/dev/shm").glob(f"sj_triton_{triton.grpc_url.split(':')[1]}*"))
+    await client.close()
+
+
+async def test_a_repository_that_does_not_load_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.pbtxt").write_text("nonsense")
+    with pytest.raises(EnvironmentProblem, match="did not start"):
+        await EmbeddedTriton(tmp_path).start()
