@@ -106,11 +106,18 @@ def demo(
 
 
 @app.command()
-def doctor(settings: SettingsFile = None, as_json: AsJson = False) -> None:
+def doctor(
+    settings: SettingsFile = None,
+    repository: Annotated[
+        Path | None, typer.Option(help="Model repository that Triton should serve.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Check broker, topics, Triton, model and policies; say what to do."""
     from stream_judge.doctor import examine, show
 
-    raise typer.Exit(show(asyncio.run(examine(_settings(settings))), as_json=as_json))
+    findings = asyncio.run(examine(_settings(settings), repository))
+    raise typer.Exit(show(findings, as_json=as_json))
 
 
 @topics_app.command("create")

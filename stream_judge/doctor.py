@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +17,7 @@ from stream_judge.errors import StreamJudgeError
 from stream_judge.images.loader import ImageLoader
 from stream_judge.mapping import Mapping
 from stream_judge.policy import Policy, load_policies
+from stream_judge.serving.decoder import manifest_digest
 from stream_judge.settings import Settings
 from stream_judge.topics import check_topics
 from stream_judge.triton import ModelSpec, TritonJudge
@@ -35,8 +38,13 @@ class Finding:
     detail: str
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """All findings; nothing here raises for what it looks for."""
+async def examine(settings: Settings, repository: Path | None = None) -> list[Finding]:
+    """All findings; nothing here raises for what it looks for.
+
+    Args:
+        settings: The worker's settings.
+        repository: A model repository that the server is expected to serve.
+    """
     findings = [_runtimes(), _mapping(settings)]
     try:
         findings += [Finding("topic", ok, line) for ok, line in await check_topics(settings.kafka)]
@@ -49,7 +57,7 @@ async def examine(settings: Settings) -> list[Finding]:
         findings.append(
             Finding("triton", True, f"{spec.name} {spec.version} at {settings.triton.url}")
         )
-        findings += await _model(settings, client, spec)
+        findings += await _model(settings, client, spec, repository)
     except StreamJudgeError as exc:
         findings.append(
             Finding("triton", False, f"{exc.message}; start one with `stream-judge triton`")
@@ -89,7 +97,9 @@ def _mapping(settings: Settings) -> Finding:
     return Finding("mapping", True, str(settings.mapping))
 
 
-async def _model(settings: Settings, client: TritonJudge, spec: ModelSpec) -> list[Finding]:
+async def _model(
+    settings: Settings, client: TritonJudge, spec: ModelSpec, repository: Path | None
+) -> list[Finding]:
     loader = ImageLoader(settings.images, spec.pixels)
     await loader.start()
     findings: list[Finding] = []
@@ -103,7 +113,8 @@ async def _model(settings: Settings, client: TritonJudge, spec: ModelSpec) -> li
     async def policies() -> str:
         found = await load_policies(settings.policies, spec.pixels, loader.decode)
         for policy in found.policies:
-            await check(f"policy {policy.id}", lambda policy=policy: _try(client, spec, policy))  # type: ignore[misc]  # bound now
+            judged = functools.partial(_try, client, spec, policy, repository)
+            await check(f"policy {policy.id}", judged)
         return f"{len(found.policies)} in {settings.policies}"
 
     try:
@@ -113,9 +124,17 @@ async def _model(settings: Settings, client: TritonJudge, spec: ModelSpec) -> li
     return findings
 
 
-async def _try(client: TritonJudge, spec: ModelSpec, policy: Policy) -> str:
+async def _try(
+    client: TritonJudge, spec: ModelSpec, policy: Policy, repository: Path | None
+) -> str:
     side = spec.pixels.size
     row = await client.judge(np.full((side, side, 3), 127, np.uint8), "a test", policy.bundle)
     if row.status != "ok":
         raise StreamJudgeError(f"the model server answers {row.status}", code=row.status)
+    if repository and row.model_digest != (local := manifest_digest(repository)):
+        raise StreamJudgeError(
+            f"the server judges with model {row.model_digest[:12]}, {repository} is {local[:12]}; "
+            "deploy the one or point to the other",
+            code="config",
+        )
     return f"judged by model {row.model_digest[:12]}"

@@ -89,26 +89,58 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
             if topic is None or topic["error_code"]:
                 lines.append((False, f"{wanted.name}: missing; run `stream-judge topics create`"))
                 continue
-            count = len(topic["partitions"])
-            lines.append((True, f"{wanted.name}: {count} partitions"))
-            if wanted.name != settings.topic:
-                lines.append(await _check_size(client, wanted.name, settings.max_record_bytes))
+            parts = topic["partitions"]
+            copies = min((len(part["replicas"]) for part in parts), default=0)
+            lines.append((True, f"{wanted.name}: {len(parts)} partitions, {copies} replicas"))
+            lines += await _check_configs(client, wanted, settings, copies)
         return lines
     finally:
         await client.close()
 
 
-async def _check_size(client: Any, name: str, needed: int) -> tuple[bool, str]:
-    resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": None})
+async def _check_configs(
+    client: Any, wanted: _Wanted, settings: KafkaSettings, copies: int
+) -> list[tuple[bool, str]]:
+    keys = ("max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas")
+    resource = ConfigResource(ConfigResourceType.TOPIC, wanted.name, dict.fromkeys(keys))
     try:
         (answer,) = await client.describe_configs([resource])
-        configs = {entry[0]: entry[1] for r in answer.resources for entry in r[4]}
-        limit = int(configs["max.message.bytes"])
+        found = {entry[0]: entry[1] for r in answer.resources for entry in r[4]}
+        configs = {key: str(found[key]) for key in keys}
     except (KafkaError, KeyError, ValueError, IndexError, TypeError) as exc:
-        return True, f"{name}: this broker does not tell max.message.bytes ({type(exc).__name__})"
-    if limit < needed:
-        return False, (
-            f"{name}: max.message.bytes {limit} is below kafka.max_record_bytes {needed}; "
-            "raise the one or lower the other"
-        )
-    return True, f"{name}: max.message.bytes {limit}"
+        return [(True, f"{wanted.name}: this broker does not tell sizes ({type(exc).__name__})")]
+    return judge_configs(wanted.name, configs, settings, copies)
+
+
+def judge_configs(
+    name: str, configs: dict[str, str], settings: KafkaSettings, copies: int
+) -> list[tuple[bool, str]]:
+    """What a topic's configuration means for the worker, a line each.
+
+    Args:
+        name: The topic.
+        configs: Its `max.message.bytes`, `cleanup.policy`, `retention.ms` (milliseconds, -1
+            for ever) and `min.insync.replicas`, as the broker writes them.
+        settings: Which topic is which, and the largest record that is sent.
+        copies: Replicas that its partitions have at least.
+    """
+    lines = []
+    limit, needed = int(configs["max.message.bytes"]), settings.max_record_bytes
+    compacted = "compact" in configs["cleanup.policy"]
+    kept = int(configs["retention.ms"])
+    if name != settings.topic:
+        says = f"{name}: max.message.bytes {limit}"
+        if limit < needed:
+            says += f" is below kafka.max_record_bytes {needed}; raise the one or lower the other"
+        lines.append((limit >= needed, says))
+    if name == settings.dead_letter_topic and compacted:
+        says = "cleanup.policy compact drops all but the last dead letter of a key; use delete"
+        lines.append((False, f"{name}: {says}"))
+    if name == settings.verdict_topic and not compacted and kept >= 0:
+        days = kept / 86_400_000
+        says = f"verdicts are gone after {days:g} days, also the newest of a product"
+        lines.append((False, f"{name}: {says}; set cleanup.policy to compact"))
+    if (least := int(configs["min.insync.replicas"])) > copies:
+        says = f"min.insync.replicas {least} with {copies} replicas refuses every record"
+        lines.append((False, f"{name}: {says}; lower the one or add replicas"))
+    return lines
