@@ -36,7 +36,8 @@ def draw_curve(log_path: Path, out: Path) -> None:
         for axes in (train, dev, samples, loss):
             axes.set_xlabel("step")
             axes.grid(alpha=0.3)
-            axes.legend(loc="lower right")
+            if axes.has_data():
+                axes.legend(loc="lower right")
         figure.savefig(out, dpi=110)
 
 
