@@ -14,6 +14,8 @@ from stream_judge.catalogue.phrases import Frame, compiled, pick
 
 _PARTS: Mapping[str, ModuleType] = {"en": wording_parts_en, "ja": wording_parts_ja}
 Chance = Callable[[], float]
+# Share of pairs of clauses in which one says what it says with an invented word.
+_NONCE = 0.35
 
 
 def compose_frame(kind: str, language: str, chance: Chance) -> Frame:
@@ -79,6 +81,13 @@ def _side(clause: str, side: str) -> str:
 
 
 def _pair(first: str, second: str, parts: ModuleType, chance: Chance) -> str:
+    way = chance()
+    if way < _NONCE:
+        # Whoever reads a word for the first time infers it from the other clause.
+        if "{" in first and way < 0.7 * _NONCE:
+            first = _with_nonce(first, parts, chance)
+        elif "{" in second:
+            second = _with_nonce(second, parts, chance)
     if chance() < 0.5:
         first, second = second, first
     joint: str = pick(parts.JOINTS, chance)
@@ -88,6 +97,13 @@ def _pair(first: str, second: str, parts: ModuleType, chance: Chance) -> str:
     if joint == ". ":
         second = second[:1].upper() + second[1:]
     return first + joint + second
+
+
+def _with_nonce(clause: str, parts: ModuleType, chance: Chance) -> str:
+    """A clause on the same side whose verb or adjective is invented."""
+    side = "in" if "{in" in clause else "out"
+    word = "".join(pick(parts.SYLLABLES, chance) for _ in range(2 + int(chance() * 2)))
+    return _side(pick(parts.NONCE, chance), side).replace("{nonce}", word)
 
 
 _WAYS: Mapping[str, Callable[[ModuleType, Chance], str]] = {

@@ -47,7 +47,7 @@ class RunOptions:
     seed: int = 0
     drawings: int = 50_000
     vision_steps: int = 2_600
-    steps: int = 3_300
+    steps: int = 3_500
     opening: int = 450
     threads: int = 2
 

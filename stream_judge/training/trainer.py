@@ -59,7 +59,7 @@ WHOLE: Mix = (
 # Instructions alone, with every batch: an episode has only one, and what it says has to be
 # read before anything can be judged by it.
 READING = EpisodeKind("title", 0, named=0.92)
-READING_ROWS, READING_ROWS_LATER = 64, 32
+READING_ROWS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Schedule:
 
     steps: int
     opening: int
-    hold: float = 0.5
+    hold: float = 0.76
     keep_every: int = 250
     measure_every: int = 600
 
@@ -266,8 +266,7 @@ class Trainer:
         loss, scores = compute_loss(
             self._network, batch, self._train.features, self._writer.answer_ids
         )
-        early = self._step < self._schedule.hold * self._schedule.steps
-        read, read_scores = self._read(READING_ROWS if early else READING_ROWS_LATER)
+        read, read_scores = self._read(READING_ROWS)
         return loss + read, {**scores, **read_scores, kind.form: scores["named"]}
 
     def _rate(self) -> float:

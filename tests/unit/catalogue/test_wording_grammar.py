@@ -18,10 +18,17 @@ FILLED = {"POSITIVE": {"in"}, "NEGATIVE": {"ou"}, "BOTH": {"in", "ou"}, "ALL": {
 
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS.keys())
 def test_a_clause_names_its_side_once_and_the_rest_names_none(parts: ModuleType) -> None:
-    for name in SIDES:
+    for name in (*SIDES, "NONCE"):
         for clause in getattr(parts, name):
             assert len(re.findall(r"\{X[ao]\}", clause)) == 1, clause
-            assert set(re.findall(r"\{(\w+)\}", clause)) <= {"Xa", "Xo", "Xs", "Xes", "Xis"}
+            assert set(re.findall(r"\{(\w+)\}", clause)) <= {
+                "Xa",
+                "Xo",
+                "Xs",
+                "Xes",
+                "Xis",
+                "nonce",
+            }
     for name in ("REST_COUNTS", "REST_FREE", "ALL_COUNT"):
         assert not [clause for clause in getattr(parts, name) if "{" in clause]
     everything = [clause for name in (*SIDES, "REST_COUNTS") for clause in getattr(parts, name)]
