@@ -18,6 +18,8 @@ from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
 from stream_judge.processes import die_with_parent
 
+# TimeoutError is an OSError; it is dealt with before.
+_DEATHS = (OSError, ValueError, asyncio.IncompleteReadError)
 _SCRIPT = str(Path(decoder_child.__file__))
 
 
@@ -70,7 +72,9 @@ class _Child:
 class ImageDecoder:
     """Decodes untrusted bytes in child processes.
 
-    A child that dies, hangs or runs out of memory costs the one picture it was at.
+    A child that dies, hangs or runs out of memory costs the one picture it was at. A picture is
+    blamed for a death only when a second child dies of it too: a child can also be killed by the
+    machine.
 
     Args:
         options: Number of processes and their limits.
@@ -101,6 +105,16 @@ class ImageDecoder:
             ImageDecodeError: Not a picture of an allowed format, or a decoder that died or
                 did not finish.
         """
+        try:
+            return await self._attempt(data)
+        except _DEATHS:
+            pass
+        try:
+            return await self._attempt(data)
+        except _DEATHS as exc:
+            raise ImageDecodeError("two decoders died of the picture") from exc
+
+    async def _attempt(self, data: bytes) -> Decoded:
         child = await self._idle.get()
         keep = False
         try:
@@ -115,8 +129,6 @@ class ImageDecoder:
             raise
         except TimeoutError as exc:
             raise ImageDecodeError("the picture took too long to decode") from exc
-        except (OSError, ValueError, asyncio.IncompleteReadError) as exc:
-            raise ImageDecodeError("the decoder died of the picture") from exc
         finally:
             await self._give_back(child, keep=keep)
 

@@ -21,6 +21,7 @@ from stream_judge.errors import (
     ImageUnreachableError,
     ImageUrlError,
 )
+from stream_judge.images.decode import _Child
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
@@ -176,11 +177,25 @@ async def test_orientation_is_applied_first(loader: ImageLoader) -> None:
     assert (loaded.width, loaded.height) == (30, 60)
 
 
-async def test_a_decoder_that_dies_costs_one_picture(loader: ImageLoader) -> None:
+async def test_a_decoder_that_the_machine_kills_costs_nothing(loader: ImageLoader) -> None:
     good = as_bytes(Image.fromarray(NOISE))
     await loader.decode(good)
     (child,) = loader._decoder._all
     child.process.kill()
-    with pytest.raises(ImageDecodeError):
-        await loader.decode(good)
+    assert (await loader.decode(good)).width == 130
+
+
+async def test_a_picture_that_kills_decoders_costs_that_picture(
+    loader: ImageLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = as_bytes(Image.fromarray(NOISE))
+
+    async def die(self: _Child, data: bytes, spec: object) -> None:
+        self.process.kill()
+        raise ConnectionResetError("died")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_Child, "ask", die)
+        with pytest.raises(ImageDecodeError, match="two decoders died"):
+            await loader.decode(good)
     assert (await loader.decode(good)).width == 130
