@@ -18,8 +18,7 @@ def draw_curve(log_path: Path, out: Path) -> None:
     with mpl.rc_context({"font.size": 9}):
         figure = Figure(figsize=(10, 7), layout="constrained")
         (train, dev), (samples, loss) = figure.subplots(2, 2)
-        judge = [entry for entry in entries if entry["stage"] == "judge"]
-        measured = [entry for entry in entries if entry["stage"] == "dev"]
+        judge, measured = _by_step(entries, "judge"), _by_step(entries, "dev")
         for name in ("named", "covered", "policy", "differs", "summary", "seen"):
             _line(train, judge, name)
         train.set_title("training: answers and probes")
@@ -39,6 +38,12 @@ def draw_curve(log_path: Path, out: Path) -> None:
             if axes.has_data():
                 axes.legend(loc="lower right")
         figure.savefig(out, dpi=110)
+
+
+def _by_step(entries: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    # A run that was resumed tells some steps twice; the later one went on.
+    told = {entry["step"]: entry for entry in entries if entry["stage"] == stage}
+    return [told[step] for step in sorted(told)]
 
 
 def _line(axes: Any, entries: list[dict[str, Any]], name: str) -> None:
