@@ -179,7 +179,10 @@ def main() -> None:
     """Run the command line; errors of ours are one line, with their code."""
     _add_training()
     try:
-        app(standalone_mode=False)
+        # Without its standalone mode typer hands back the code of an exit, also of Ctrl-C.
+        code = app(standalone_mode=False)
+        if isinstance(code, int):
+            sys.exit(code)
     except typer.Exit as exc:
         sys.exit(exc.exit_code)
     except (typer.Abort, KeyboardInterrupt):

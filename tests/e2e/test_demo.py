@@ -40,17 +40,17 @@ def test_the_demo_delivers_everything_and_leaves_nothing(tmp_path: Path) -> None
 
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     before = set(os.listdir("/dev/shm"))
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [*COMMAND, "--events", "30"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    assert run.stderr is not None
-    for line in run.stderr:
-        if line.startswith("starting"):
-            break
-    time.sleep(2)
-    run.send_signal(signal.SIGINT)
-    run.stderr.read()
-    assert run.wait(timeout=60) != 0
+    ) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if line.startswith("starting"):
+                break
+        time.sleep(2)
+        run.send_signal(signal.SIGINT)
+        run.stderr.read()
+        assert run.wait(timeout=60) == 130
     assert strays() == []
     assert set(os.listdir("/dev/shm")) <= before
 

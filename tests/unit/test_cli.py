@@ -27,6 +27,15 @@ def test_an_error_is_one_line_with_its_code(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_doctor_fails_when_something_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    nowhere = "127.0.0.1:1"
+    path.write_text(f'[kafka]\nbootstrap_servers = "{nowhere}"\n[triton]\nurl = "{nowhere}"\n')
+    result = run("doctor", "--settings", str(path))
+    assert result.returncode == 1, result.stderr
+    assert "WRONG" in result.stdout
+
+
 def test_help_lists_the_commands() -> None:
     said = run("--help").stdout
     for command in ("worker", "judge", "demo", "doctor", "topics", "export", "triton", "train"):

@@ -52,7 +52,7 @@ async def test_digest_covers_what_changes_a_verdict_and_nothing_else(tmp_path: P
     text = path.read_text()
     path.write_text(text.replace("Another colour.", "It is green."))
     assert await digest() == first
-    path.write_text(text.replace("publish: 0.5", "publish: 0.6"))
+    path.write_text(text.replace("publish: 0.12", "publish: 0.6"))
     assert await digest() != first
     path.write_text(text)
     picture = folder / "samples/red-plain-chair.png"

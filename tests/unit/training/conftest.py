@@ -14,7 +14,7 @@ from stream_judge.training.tokenizer import train_tokenizer
 from stream_judge.training.vision import Bank
 
 SMALL = NetworkConfig(
-    vision_width=32, vision_layers=2, vision_heads=2, width=48, heads=2, inner=64, vocabulary=600
+    vision_width=32, vision_layers=2, vision_heads=2, width=48, heads=2, inner=64, vocabulary=1500
 )
 
 
@@ -25,7 +25,7 @@ def small() -> NetworkConfig:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(SMALL.vocabulary, seed=0, texts=200)
+    return train_tokenizer(SMALL.vocabulary, seed=0, texts=400)
 
 
 @pytest.fixture(scope="session")
