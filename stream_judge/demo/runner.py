@@ -171,15 +171,19 @@ def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[
 
 
 async def _wait_ready(worker: ChildProcess, port: int, log: Path) -> None:
-    for _ in range(600):
+    for _ in range(1_500):
         if worker.exit_code is not None:
-            said = await asyncio.to_thread(log.read_text, encoding="utf-8")
-            last = said.splitlines()[-1:]
-            raise StreamJudgeError(f"the worker did not start: {' '.join(last)}")
+            last = await asyncio.to_thread(_last_line, log)
+            raise StreamJudgeError(f"the worker did not start: {last}")
         if await asyncio.to_thread(_is_ready, port):
             return
         await asyncio.sleep(0.1)
-    raise StreamJudgeError("the worker was not ready within a minute")
+    last = await asyncio.to_thread(_last_line, log)
+    raise StreamJudgeError(f"the worker was not ready in time; its log ends with: {last}")
+
+
+def _last_line(log: Path) -> str:
+    return " ".join(log.read_text(encoding="utf-8").splitlines()[-1:])
 
 
 def _is_ready(port: int) -> bool:

@@ -41,7 +41,12 @@ def test_the_demo_delivers_everything_and_leaves_nothing(tmp_path: Path) -> None
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     before = set(os.listdir("/dev/shm"))
     with subprocess.Popen(
-        [*COMMAND, "--events", "30"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "--events", "30"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background has SIGINT ignored, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as run:
         assert run.stderr is not None
         for line in run.stderr:
