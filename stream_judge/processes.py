@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from stream_judge import launch
+
 OnLine = Callable[[str], None]
-_PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -22,13 +22,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def die_with_parent() -> None:
-    """In a child between fork and exec: SIGKILL when the parent's thread ends.
+def owned(command: Sequence[str]) -> list[str]:
+    """The command, started so that it is killed when this process's main thread ends.
 
     Linux only; elsewhere a killed parent leaves the child running.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *command]
 
 
 class ChildProcess:
@@ -60,16 +59,14 @@ class ChildProcess:
         return self._process.returncode if self._process else None
 
     async def start(self) -> None:
-        """Start it."""
+        """Start it; a program that is not there ends with 127 and a line that says so."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *owned(self._command),
             env=self._env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            # Only a system call: safe between fork and exec.
-            preexec_fn=die_with_parent,
             limit=1 << 20,
         )
         self._reader = asyncio.create_task(self._read())

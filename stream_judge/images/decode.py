@@ -16,7 +16,7 @@ from stream_judge.errors import ImageDecodeError, ImageTooLargeError
 from stream_judge.images import decoder_child
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
-from stream_judge.processes import die_with_parent
+from stream_judge.processes import owned
 
 # TimeoutError is an OSError; it is dealt with before.
 _DEATHS = (OSError, ValueError, asyncio.IncompleteReadError)
@@ -142,14 +142,10 @@ class ImageDecoder:
     async def _spawn(self) -> _Child:
         limits = (self._options.decoder_memory_bytes, self._options.max_pixels)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-s",
-            _SCRIPT,
-            *map(str, limits),
+            *owned([sys.executable, "-s", _SCRIPT, *map(str, limits)]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
             # Numerics of one picture gain nothing from threads, and each takes address space.
             env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ""},
         )

@@ -21,6 +21,7 @@ from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
 from stream_judge.catalogue.wording import KINDS, Instruction, compose_instruction
 from stream_judge.training.rules import ANSWERS, PRIOR, RULES, ideal_observer, seen_before
+from stream_judge.training.strange_words import with_strange_words
 from stream_judge.training.tokenizer import PROMPT
 
 # What a token is to the probes; 1..4 = last token of a mention of attribute 0..3.
@@ -335,51 +336,6 @@ class _Row:
             token = int(np.searchsorted(begins, end + shift, side="left")) - 1
             if token < len(begins) - 1 or len(begins) < limit:
                 self.kinds[start + token] = attribute + 1
-
-
-Spans = tuple[tuple[int, int, int], ...]
-_STRANGE = 0.35
-_SYLLABLES = {
-    "en": tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er")),
-    "ja": tuple("アイウエオカキクケコサシスセソタチツテトナニノハマミメモヤユラリルレロワン")
-    + tuple("的性用品質高新産地感美心風光山川木花年月国人気手作物店家料様便利安全"),
-}
-
-
-def with_strange_words(
-    text: str, spans: Spans, language: str, words: random.Random
-) -> tuple[str, Spans]:
-    """Put invented words into about a third of the texts, never inside a mention.
-
-    Sellers use words that no training text has; a byte-level BPE cuts them into pieces,
-    and the network has to have learned to read past such pieces.
-    """
-    if words.random() >= _STRANGE:
-        return text, spans
-    free = [i for i, sign in enumerate(text) if sign in " \n。、" and _outside(i, spans)]
-    free += [len(text)]
-    many = 1 + int(words.random() ** 2 * max(2.0, len(text) / (30 if language == "en" else 15)))
-    places = sorted(words.choice(free) for _ in range(many))
-    pieces, start, shifts = [], 0, []
-    for place in places:
-        word = "".join(words.choice(_SYLLABLES[language]) for _ in range(words.randint(2, 4)))
-        if language == "en":
-            word = " " + (word.capitalize() if words.random() < 0.4 else word)
-        elif place < len(text) and text[place] in "。、":
-            word = text[place] + word
-        pieces += [text[start:place], word]
-        shifts.append((place, len(word)))
-        start = place
-    pieces.append(text[start:])
-    moved = tuple(
-        (attribute, begin + (by := sum(n for place, n in shifts if place <= begin)), end + by)
-        for attribute, begin, end in spans
-    )
-    return "".join(pieces), moved
-
-
-def _outside(index: int, spans: Spans) -> bool:
-    return not any(begin <= index < end for _, begin, end in spans)
 
 
 def _draw_differences(

@@ -253,8 +253,8 @@ class Trainer:
         self._optimiser.step()
         return {"loss": float(loss.detach()), **scores}
 
-    def _read(self, rows: int) -> tuple[Tensor, dict[str, float]]:
-        batch = self._writer.write(READING, rows, (self._seed, self._step, 3))
+    def _read(self) -> tuple[Tensor, dict[str, float]]:
+        batch = self._writer.write(READING, READING_ROWS, (self._seed, self._step, 3))
         return compute_reading_loss(self._network, batch, self._train.features)
 
     def _judge_and_read(self) -> tuple[Tensor, dict[str, float]]:
@@ -266,7 +266,7 @@ class Trainer:
         loss, scores = compute_loss(
             self._network, batch, self._train.features, self._writer.answer_ids
         )
-        read, read_scores = self._read(READING_ROWS)
+        read, read_scores = self._read()
         return loss + read, {**scores, **read_scores, kind.form: scores["named"]}
 
     def _rate(self) -> float:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from stream_judge.catalogue.texts import write_listing
-from stream_judge.training.episodes import with_strange_words
+from stream_judge.training.strange_words import with_strange_words
 from stream_judge.training.tokenizer import random_product
 
 
