@@ -171,7 +171,7 @@ def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[
 
 
 async def _wait_ready(worker: ChildProcess, port: int, log: Path) -> None:
-    for _ in range(1_500):
+    for _ in range(600):
         if worker.exit_code is not None:
             last = await asyncio.to_thread(_last_line, log)
             raise StreamJudgeError(f"the worker did not start: {last}")
@@ -179,7 +179,7 @@ async def _wait_ready(worker: ChildProcess, port: int, log: Path) -> None:
             return
         await asyncio.sleep(0.1)
     last = await asyncio.to_thread(_last_line, log)
-    raise StreamJudgeError(f"the worker was not ready in time; its log ends with: {last}")
+    raise StreamJudgeError(f"the worker was not ready within a minute; its log ends with: {last}")
 
 
 def _last_line(log: Path) -> str:
