@@ -10,6 +10,7 @@ from types import ModuleType
 
 from stream_judge.catalogue import wording_en, wording_ja
 from stream_judge.catalogue.phrases import Frame, compiled_all, pick, shuffled
+from stream_judge.catalogue.phrasings import phrasings
 from stream_judge.catalogue.wording_grammar import compose_frame
 
 #: "wild": frames of a kind and framing words that no other split has.
@@ -46,13 +47,15 @@ class _Wording:
         self.split = split
         self.english = language == "en"
         self.names: tuple[tuple[str, ...], ...] = frames.NAMES
+        more = phrasings(language, split)
         self.frames: dict[str, tuple[Frame, ...]] = {
-            kind: compiled_all(getattr(frames, kind)[split]) for kind in (*KINDS, "LEADS")
+            kind: compiled_all((*getattr(frames, kind)[split], *more.get(kind, ())))
+            for kind in (*KINDS, "LEADS")
         }
 
     def frame(self, kind: str, chance: Chance) -> Frame:
-        """A frame of a kind; six of ten of the train split are put together from clauses."""
-        if self.split == "train" and kind != "SAMPLES" and chance() < 0.6:
+        """A frame of a kind; half of the train split's are put together from clauses."""
+        if self.split == "train" and kind != "SAMPLES" and chance() < 0.5:
             return compose_frame(kind, self.language, chance)
         return pick(self.frames[kind], chance)
 

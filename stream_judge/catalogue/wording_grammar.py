@@ -7,15 +7,19 @@ Only what training reads is made here. The held-out splits have whole frames of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from types import ModuleType
 
-from stream_judge.catalogue import wording_parts_en, wording_parts_ja
+from stream_judge.catalogue import wording_lexicon_en, wording_parts_en, wording_parts_ja
 from stream_judge.catalogue.phrases import Frame, compiled, pick
+from stream_judge.catalogue.phrasings import phrasings
 
 _PARTS: Mapping[str, ModuleType] = {"en": wording_parts_en, "ja": wording_parts_ja}
 Chance = Callable[[], float]
 # Share of pairs of clauses in which one says what it says with an invented word.
 _NONCE = 0.35
+# Share of English clauses that are a construction with a word instead of a whole clause.
+_LEXICAL = 0.35
 
 
 def compose_frame(kind: str, language: str, chance: Chance) -> Frame:
@@ -33,21 +37,21 @@ def compose_frame(kind: str, language: str, chance: Chance) -> Frame:
 def _positive(parts: ModuleType, chance: Chance) -> str:
     way = chance()
     if way < 0.5:
-        return _side(pick(parts.ONLY_COUNTS, chance), "in")
+        return _side(_clause(parts, "ONLY_COUNTS", chance), "in")
     if way < 0.55:
         return f"{pick(parts.COUNTS_LABELS, chance)}{parts.COLON}{{in}}"
-    named = _side(pick(parts.COUNTS, chance), "in")
-    return _pair(named, pick(parts.REST_FREE, chance), parts, chance)
+    named = _side(_clause(parts, "COUNTS", chance), "in")
+    return _pair(named, _clause(parts, "REST_FREE", chance), parts, chance)
 
 
 def _negative(parts: ModuleType, chance: Chance) -> str:
     way = chance()
     if way < 0.4:
-        return _side(pick(parts.ONLY_FREE, chance), "out")
-    named = _side(pick(parts.FREE, chance), "out")
+        return _side(_clause(parts, "ONLY_FREE", chance), "out")
+    named = _side(_clause(parts, "FREE", chance), "out")
     if way < 0.6:
         return named
-    return _pair(named, pick(parts.REST_COUNTS, chance), parts, chance)
+    return _pair(named, _clause(parts, "REST_COUNTS", chance), parts, chance)
 
 
 def _both(parts: ModuleType, chance: Chance) -> str:
@@ -57,8 +61,8 @@ def _both(parts: ModuleType, chance: Chance) -> str:
         first, second = (counts, free) if chance() < 0.5 else (free, counts)
         joint: str = pick(parts.LABEL_JOINTS, chance)
         return first + joint + second
-    counts = _side(pick(parts.COUNTS, chance), "in")
-    return _pair(counts, _side(pick(parts.FREE, chance), "out"), parts, chance)
+    counts = _side(_clause(parts, "COUNTS", chance), "in")
+    return _pair(counts, _side(_clause(parts, "FREE", chance), "out"), parts, chance)
 
 
 def _all(parts: ModuleType, chance: Chance) -> str:
@@ -69,10 +73,22 @@ def _all(parts: ModuleType, chance: Chance) -> str:
         label, joint = pick(parts.COUNTS_LABELS, chance), pick(parts.LABEL_JOINTS, chance)
         none = f"{pick(parts.FREE_LABELS, chance)}{parts.COLON}{pick(parts.NONE, chance)}"
         return f"{label}{parts.COLON}{{in}}{joint}{none}"
-    named = _side(pick(parts.COUNTS, chance), "in")
+    named = _side(_clause(parts, "COUNTS", chance), "in")
     if way < 0.75:
         return named
     return _pair(named, pick(parts.ALL_COUNT, chance), parts, chance)
+
+
+def _clause(parts: ModuleType, name: str, chance: Chance) -> str:
+    if parts is wording_parts_en and chance() < _LEXICAL:
+        return _LEXICON[name](chance)
+    return pick(_clauses(parts, name), chance)
+
+
+@cache
+def _clauses(parts: ModuleType, name: str) -> tuple[str, ...]:
+    language = "en" if parts is wording_parts_en else "ja"
+    return (*getattr(parts, name), *phrasings(language, "train").get(name, ()))
 
 
 def _side(clause: str, side: str) -> str:
@@ -106,6 +122,14 @@ def _with_nonce(clause: str, parts: ModuleType, chance: Chance) -> str:
     return _side(pick(parts.NONCE, chance), side).replace("{nonce}", word)
 
 
+_LEXICON: Mapping[str, Callable[[Chance], str]] = {
+    "COUNTS": partial(wording_lexicon_en.side_clause, True),
+    "FREE": partial(wording_lexicon_en.side_clause, False),
+    "ONLY_COUNTS": partial(wording_lexicon_en.only_clause, True),
+    "ONLY_FREE": partial(wording_lexicon_en.only_clause, False),
+    "REST_COUNTS": partial(wording_lexicon_en.rest_clause, True),
+    "REST_FREE": partial(wording_lexicon_en.rest_clause, False),
+}
 _WAYS: Mapping[str, Callable[[ModuleType, Chance], str]] = {
     "POSITIVE": _positive,
     "NEGATIVE": _negative,

@@ -9,6 +9,7 @@ import pytest
 
 from stream_judge.catalogue import rules, wording_en, wording_ja
 from stream_judge.catalogue.attributes import ATTRIBUTES
+from stream_judge.catalogue.phrasings import phrasings
 from stream_judge.catalogue.wording import SPLITS, write_instruction, write_sample_instruction
 
 KINDS = ("LEADS", "POSITIVE", "NEGATIVE", "BOTH", "ALL", "SAMPLES")
@@ -30,8 +31,10 @@ def named(text: str, language: str) -> set[int]:
 
 
 def without_lead(text: str, language: str) -> str:
-    for leads in MODULES[language].LEADS.values():
-        for lead in leads:
+    for split, leads in MODULES[language].LEADS.items():
+        # The longest first: one may be the beginning of another.
+        every = (*leads, *phrasings(language, split).get("LEADS", ()))
+        for lead in sorted(every, key=len, reverse=True):
             text = text.replace(lead, "")
     return text
 
@@ -62,19 +65,22 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
         (
             "en",
             frozenset({0, 2}),
-            "Compare what the text claims with what the picture shows. The pattern on the "
-            "surface and the hue may differ, the kind of product and the number of items may not.",
+            "You are a judge comparing a product photo with its description. We insist on the "
+            "kind of product and the number of items and do not insist on the pattern on the "
+            "surface and the hue.",
         ),
         (
             "en",
             frozenset({3}),
-            "Compare what the text claims with what the picture shows. The kind of product, "
-            "the number of items and the hue may differ, the pattern on the surface may not.",
+            "You are a judge comparing a product photo with its description. We insist on the "
+            "pattern on the surface and do not insist on the kind of product, the number of "
+            "items and the hue.",
         ),
         (
             "ja",
             frozenset({0, 1, 2}),
-            "商品ページを審査します。カテゴリ、個数、カラーで判断し、パターンでは判断しないでください。",
+            "文が写真と合うかどうか、判定係をお願い。"
+            "本基準はカテゴリ、個数、カラーに適用し、パターンには適用しない。",
         ),
     ],
 )
@@ -86,15 +92,20 @@ def test_seed_zero_gives_known_instructions(
 
 @pytest.mark.parametrize(
     ("kind", "counts", "marker"),
-    [("NEGATIVE", {0, 1, 2}, "Ignore the print."), ("POSITIVE", {3}, "Only the print counts.")],
+    [
+        ("NEGATIVE", {0, 1, 2}, "With the exception of the print, all must match."),
+        ("POSITIVE", {3}, "The only thing to verify is the print."),
+    ],
 )
 def test_a_side_is_never_swapped(kind: str, counts: set[int], marker: str) -> None:
     assert kind in KINDS
-    right = {
-        write_instruction(frozenset(counts), "en", random.Random(seed)) for seed in range(6000)
-    }
-    other = frozenset(range(4)) - counts
-    wrong = {write_instruction(other, "en", random.Random(seed)) for seed in range(6000)}
+
+    def written(attributes: frozenset[int]) -> set[str]:
+        seeds = (random.Random(seed) for seed in range(2000))
+        return {write_instruction(attributes, "en", rng, split="test") for rng in seeds}
+
+    right = written(frozenset(counts))
+    wrong = written(frozenset(range(4)) - counts)
     assert marker in right
     assert marker not in wrong
 
@@ -132,8 +143,6 @@ def test_a_sample_instruction_names_no_attribute(language: str, split: str) -> N
     rng = random.Random(split)
     for _ in range(60):
         text = write_sample_instruction(language, rng, split=split)
-        words = ("sample", "example", "earlier cases") if language == "en" else ("見本", "例")
-        assert any(word in text.lower() for word in words), text
         # "What counts" is the verb, not the attribute.
         rest = re.sub(r"\bcounts?\b", "", without_lead(text, language))
         assert not named(rest, language), text
