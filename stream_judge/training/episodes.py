@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,7 @@ from stream_judge.training.tokenizer import PROMPT
 # What a token is to the probes; 1..4 = last token of a mention of attribute 0..3.
 PLAIN, ANSWER, LABEL, POLICY_END, PICTURE = 0, 5, 6, 7, 8
 LANGUAGES = ("en", "ja")
+_MIXED = ("title", "title", "title", "bullets", "paragraphs", "spec", "long")
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -36,12 +37,12 @@ class EpisodeKind:
     """What one batch is made of.
 
     Attributes:
-        form: Text form of every listing.
+        form: Text form of every listing; "mixed": titles mostly, the other forms between.
         pairs: K, pairs in an episode.
         named: Share of episodes whose instruction names the rule.
         bursts: Share of episodes in which only two attributes ever differ, so that
             samples soon cover the query.
-        noise: Share of named episodes in which half of the shown labels are wrong.
+        noise: Share of named episodes in which half of the shown labels are wrong, or all.
         same: Share of pairs that do not differ.
         two: Share of differing pairs that differ in two attributes.
         unsaid: Chance that a matching attribute is not mentioned.
@@ -110,6 +111,20 @@ class Batch:
         """bool [B, K, 4]: the attributes in which picture and text differ."""
         return self.shown != self.told
 
+    def by_length(self) -> list[Batch]:
+        """The same rows in two to four batches of like length: a third less padding."""
+        lengths = (self.ids != 0).sum(1)
+        parts = min(4, max(2, len(lengths) // 10), len(lengths))
+        return [
+            self._rows(rows, int(lengths[rows].max()))
+            for rows in np.array_split(np.argsort(lengths, kind="stable"), parts)
+        ]
+
+    def _rows(self, rows: IntArray, width: int) -> Batch:
+        tokens = ("ids", "kinds", "pair", "patch", "positions")
+        chosen = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        return Batch(**{**chosen, **{name: chosen[name][:, :width] for name in tokens}})
+
     def seen(self) -> IntArray:
         """`rules.seen_before` of this batch."""
         return seen_before(self.masks, self.labels)
@@ -175,7 +190,8 @@ class EpisodeWriter:
         masks = different @ np.array([1, 2, 4, 8])
         answers = ANSWERS[rule[:, None], masks]
         noisy = named & (rng.random(episodes) < kind.noise)
-        wrong = noisy[:, None] & (rng.random(shape) < 0.5)
+        share = np.where(rng.random(episodes) < 0.5, 0.5, 1.0)
+        wrong = noisy[:, None] & (rng.random(shape) < share[:, None])
         return _Scene(rule, named, pictures, shown, told, masks, answers, answers ^ wrong)
 
     def _instructions(
@@ -213,9 +229,8 @@ class EpisodeWriter:
                 product = Product(*(int(v) for v in scene.told[i, k]))
                 # An episode is of one language mostly, as a shop's samples are.
                 now = language if common or words.random() < 0.9 else words.choice(LANGUAGES)
-                listing = write_listing(
-                    product, kind.form, now, words, split=self._split, unsaid=unsaid
-                )
+                form = kind.form if kind.form != "mixed" else words.choice(_MIXED)
+                listing = write_listing(product, form, now, words, split=self._split, unsaid=unsaid)
                 text, mentions = with_strange_words(listing.text, listing.spans, now, words)
                 texts.append(str(PROMPT["text_prefix"]) + text)
                 spans.append(mentions)

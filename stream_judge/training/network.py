@@ -28,11 +28,11 @@ class NetworkConfig:
     vision_layers: int = 4
     vision_heads: int = 5
     width: int = 192
-    layers: int = 4
+    layers: int = 5
     heads: int = 6
     inner: int = 512
     rope_theta: float = 1000.0
-    vocabulary: int = 4096
+    vocabulary: int = 6144
     # Every channel alike: drawings have no colour cast to correct.
     pixel_mean: float = 0.6
     pixel_std: float = 0.28

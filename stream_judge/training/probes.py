@@ -18,18 +18,18 @@ from stream_judge.training.episodes import ANSWER, LABEL, PICTURE, POLICY_END, B
 from stream_judge.training.network import Decoder, NetworkConfig, make_projector
 from stream_judge.training.rules import COUNTED
 
-#: Layer (of four) after which each probe reads.
+#: Layer (of five) after which each probe reads.
 LAYERS = {
     "value": 2,  # at a mention: the value that the picture shows
     "differs": 2,  # at a mention: does the picture show another value
     "mentioned": 2,  # at the instruction's end: which attributes it names
-    "wording": 2,  # the same place: does it name what counts, what does not, both, ...
-    "policy": 2,  # the same place: which attributes count
-    "policy_late": 3,  # the same, a layer later: many phrasings take more than two
-    "summary": 3,  # at "Answer:": which attributes differ
+    "wording": 3,  # the same place: does it name what counts, what does not, both, ...
+    "policy": 3,  # the same place: which attributes count
+    "policy_late": 4,  # the same, a layer later: many phrasings take longer
+    "summary": 4,  # at "Answer:": which attributes differ
     "label": 4,  # at the label: which attributes differed in that sample
-    "counts": 4,  # at "Answer:": does a counted attribute differ (named rules)
-    "seen": 4,  # at "Answer:": was this set of differences seen, and with which label
+    "counts": 5,  # at "Answer:": does a counted attribute differ (named rules)
+    "seen": 5,  # at "Answer:": was this set of differences seen, and with which label
 }
 _WEIGHTS = {"value": 0.5}
 _OUTPUTS = {

@@ -46,9 +46,9 @@ class RunOptions:
 
     seed: int = 0
     drawings: int = 50_000
-    vision_steps: int = 2_600
-    steps: int = 3_500
-    opening: int = 450
+    vision_steps: int = 2_400
+    steps: int = 2_900
+    opening: int = 300
     threads: int = 2
 
 

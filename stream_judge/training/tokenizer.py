@@ -5,7 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
@@ -61,6 +69,8 @@ def train_tokenizer(vocabulary: int, seed: int, *, texts: int = 6000) -> Tokeniz
         texts: How many listings it sees.
     """
     tokenizer = Tokenizer(models.BPE())
+    # "Red", "red" and "RED" are one word: titles have capitals wherever a seller likes them.
+    tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SCRIPTS), "isolated"),

@@ -7,8 +7,8 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
 from stream_judge.training.episodes import Batch, EpisodeKind, EpisodeWriter
+from stream_judge.training.muon import Muon
 from stream_judge.training.network import NetworkConfig
 from stream_judge.training.probes import (
     JudgeNetwork,
@@ -29,7 +30,9 @@ from stream_judge.training.probes import (
 from stream_judge.training.vision import AlignedVision
 
 Log = Callable[[str], None]
+Loss = Callable[[JudgeNetwork, Batch, Tensor], tuple[Tensor, dict[str, float]]]
 _PEAK_RATE = 1.2e-3
+_MUON_RATE = 0.02
 _WARM_UP = 100
 _TABLE_SEED = 4
 _EVERY = 50
@@ -39,27 +42,32 @@ _EVERY = 50
 # forget them, so all kinds stay in the mix to the end.
 Mix = tuple[tuple[float, EpisodeKind, int], ...]
 OPENING: Mix = (
-    (0.35, EpisodeKind("title", 3, sparse=True), 40),
-    (0.30, EpisodeKind("title", 5, sparse=True), 26),
-    (0.35, EpisodeKind("title", 9, sparse=True), 14),
+    (0.35, EpisodeKind("title", 3, sparse=True), 44),
+    (0.30, EpisodeKind("title", 5, sparse=True), 28),
+    (0.35, EpisodeKind("title", 9, sparse=True), 15),
 )
 WHOLE: Mix = (
-    (0.08, EpisodeKind("title", 3), 32),
-    (0.12, EpisodeKind("title", 5), 20),
-    (0.28, EpisodeKind("title", 9), 11),
-    (0.07, EpisodeKind("bullets", 1, named=0.9), 40),
-    (0.07, EpisodeKind("bullets", 3), 14),
-    (0.12, EpisodeKind("paragraphs", 1, named=0.9), 28),
-    (0.04, EpisodeKind("paragraphs", 3), 10),
-    (0.12, EpisodeKind("long", 1, named=0.95), 10),
-    (0.10, EpisodeKind("spec", 1, named=0.95), 20),
+    (0.07, EpisodeKind("title", 3), 36),
+    (0.10, EpisodeKind("title", 5), 22),
+    (0.24, EpisodeKind("title", 9), 12),
+    (0.07, EpisodeKind("bullets", 1, named=0.9), 42),
+    (0.06, EpisodeKind("bullets", 3), 15),
+    (0.11, EpisodeKind("paragraphs", 1, named=0.9), 30),
+    (0.12, EpisodeKind("long", 1, named=0.95), 11),
+    (0.11, EpisodeKind("spec", 1, named=0.95), 21),
+    (0.12, EpisodeKind("mixed", 4), 9),
+)
+# A quarter of the picture tokens says the same in fewer: a third more episodes a second.
+SHORT: Mix = tuple(
+    (weight, replace(kind, sparse=True), episodes + episodes // 3 * (kind.form == "title"))
+    for weight, kind, episodes in WHOLE
 )
 
 
 # Instructions alone, with every batch: an episode has only one, and what it says has to be
 # read before anything can be judged by it.
 READING = EpisodeKind("title", 0, named=0.92)
-READING_ROWS = 80
+READING_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class Schedule:
 
     Attributes:
         steps: Batches in all.
-        opening: The first ones are of the opening mix (short rows), the rest of the whole mix.
+        opening: The first ones are titles with few picture tokens.
+        short: Up to this share of all batches every picture has few tokens.
         hold: Share of all batches after which the rate begins to fall.
         keep_every: Batches between two saved states.
         measure_every: Batches between two measurements on the development split.
@@ -76,7 +85,8 @@ class Schedule:
 
     steps: int
     opening: int
-    hold: float = 0.76
+    short: float = 0.5
+    hold: float = 0.7
     keep_every: int = 250
     measure_every: int = 600
 
@@ -160,7 +170,7 @@ class Trainer:
         tokens = train.features.shape[1]
         self._writer = EpisodeWriter(tokenizer, train.attributes, tokens, "train")
         self._dev_writer = EpisodeWriter(tokenizer, dev.attributes, tokens, "dev")
-        self._optimiser = _make_optimiser(network)
+        self._optimisers = _make_optimisers(network)
         self._step = 0
         self._seconds = 0.0
 
@@ -170,7 +180,8 @@ class Trainer:
             return False
         state = torch.load(self._state_path, weights_only=True)
         self._network.load_state_dict(state["network"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self._step = int(state["step"])
         self._seconds = float(state["seconds"])
         return True
@@ -218,7 +229,7 @@ class Trainer:
 
     def _by_samples(self, kind: EpisodeKind, episodes: int) -> dict[str, float]:
         batch = self._dev_writer.write(kind, episodes, (7, 9))
-        hits = self._judge(batch) == batch.answers
+        hits = self._verdicts(batch) == batch.answers
         covered = (batch.seen() > 0) & (batch.masks > 0)
         ideal = batch.ideal()
         best = np.where(np.abs(ideal - 0.5) < 1e-9, 0.5, (ideal > 0.5) == batch.answers)
@@ -230,10 +241,10 @@ class Trainer:
 
     def _hits(self, kind: EpisodeKind, episodes: int) -> np.ndarray:
         batch = self._dev_writer.write(kind, episodes, (7, kind.pairs))
-        return self._judge(batch) == batch.answers
+        return self._verdicts(batch) == batch.answers
 
     @torch.no_grad()
-    def _judge(self, batch: Batch) -> np.ndarray:
+    def _verdicts(self, batch: Batch) -> np.ndarray:
         self._network.eval()
         hidden, _ = self._network(batch, self._dev.features)
         logits = answer_logits(self._network, batch, hidden)
@@ -243,34 +254,55 @@ class Trainer:
         return verdicts
 
     def _train_step(self) -> dict[str, float]:
-        loss, scores = self._judge_and_read()
-        rate = self._rate()
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
-        self._optimiser.zero_grad()
-        loss.backward()
+        part = self._rate()
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = part * group["peak"]
+            optimiser.zero_grad()
+        scores = {**self._judge(), **self._read()}
         nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
-        self._optimiser.step()
-        return {"loss": float(loss.detach()), **scores}
+        for optimiser in self._optimisers:
+            optimiser.step()
+        return scores
 
-    def _read(self) -> tuple[Tensor, dict[str, float]]:
+    def _read(self) -> dict[str, float]:
         batch = self._writer.write(READING, READING_ROWS, (self._seed, self._step, 3))
-        return compute_reading_loss(self._network, batch, self._train.features)
+        scores = self._learn(batch, compute_reading_loss)
+        return {name: score for name, score in scores.items() if name != "loss"}
 
-    def _judge_and_read(self) -> tuple[Tensor, dict[str, float]]:
-        mix = OPENING if self._step < self._schedule.opening else WHOLE
+    def _judge(self) -> dict[str, float]:
+        mix = self._mix()
         choose = np.random.default_rng([self._seed, self._step, 1])
         weights = np.array([weight for weight, _, _ in mix])
         _, kind, episodes = mix[int(choose.choice(len(mix), p=weights / weights.sum()))]
         batch = self._writer.write(kind, episodes, (self._seed, self._step, 2))
-        loss, scores = compute_loss(
-            self._network, batch, self._train.features, self._writer.answer_ids
+        answers = self._writer.answer_ids
+        scores = self._learn(
+            batch, lambda net, rows, tower: compute_loss(net, rows, tower, answers)
         )
-        read, read_scores = self._read()
-        return loss + read, {**scores, **read_scores, kind.form: scores["named"]}
+        return {**scores, kind.form: scores["named"]}
+
+    def _learn(self, batch: Batch, compute: Loss) -> dict[str, float]:
+        """Add a batch's gradients; its scores, the loss among them."""
+        scores: dict[str, list[float]] = defaultdict(list)
+        for rows in batch.by_length():
+            loss, found = compute(self._network, rows, self._train.features)
+            loss = loss * len(rows.rule) / len(batch.rule)
+            loss.backward()
+            found["loss"] = float(loss.detach())
+            for name, score in found.items():
+                scores[name].append(score)
+        total = sum(scores.pop("loss"))
+        return {"loss": total, **{name: _mean(found) for name, found in scores.items()}}
+
+    def _mix(self) -> Mix:
+        if self._step < self._schedule.opening:
+            return OPENING
+        return SHORT if self._step < self._schedule.short * self._schedule.steps else WHOLE
 
     def _rate(self) -> float:
-        rate = _PEAK_RATE * min(1.0, (self._step + 1) / _WARM_UP)
+        """Share of the peak rates at this step."""
+        rate = min(1.0, (self._step + 1) / _WARM_UP)
         hold = int(self._schedule.hold * self._schedule.steps)
         if self._step > hold:
             part = (self._step - hold) / max(1, self._schedule.steps - hold)
@@ -280,16 +312,15 @@ class Trainer:
     def _report(self, scores: dict[str, list[float]]) -> None:
         means = {}
         for name, values in scores.items():
-            known = [value for value in values if not math.isnan(value)]
-            if known:
-                means[name] = round(sum(known) / len(known), 3)
+            if not math.isnan(mean := _mean(values)):
+                means[name] = round(mean, 3)
         entry = {"stage": "judge", "step": self._step, "seconds": round(self._seconds), **means}
         self._log(json.dumps(entry))
 
     def _keep(self) -> None:
         state = {
             "network": self._network.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "step": self._step,
             "seconds": self._seconds,
         }
@@ -298,21 +329,30 @@ class Trainer:
         unfinished.replace(self._state_path)
 
 
-def _make_optimiser(network: JudgeNetwork) -> torch.optim.AdamW:
+def _mean(values: Sequence[float]) -> float:
+    """The mean of what was asked; nan if nothing was."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _make_optimisers(network: JudgeNetwork) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the blocks' matrices, AdamW for the rest.
+
+    Measured over the first 400 steps against AdamW alone: loss 6.1 against 7.0.
+    """
+    matrices = [p for p in network.decoder.blocks.parameters() if p.dim() == 2]
     # Aligned already in the vision stage: a third of the rate keeps the alignment.
-    aligned = {id(p) for p in network.projector.parameters()}
-    aligned |= {id(p) for p in network.decoder.embeddings.parameters()}
-    rest = [p for p in network.parameters() if id(p) not in aligned]
+    aligned = [*network.projector.parameters(), *network.decoder.embeddings.parameters()]
+    known = {id(p) for p in (*matrices, *aligned)}
+    rest = [p for p in network.parameters() if id(p) not in known]
     groups = [
-        {
-            "params": [p for p in network.parameters() if id(p) in aligned],
-            "scale": 0.33,
-            "weight_decay": 0.0,
-        },
-        {"params": [p for p in rest if p.dim() > 1], "scale": 1.0, "weight_decay": 0.05},
-        {"params": [p for p in rest if p.dim() < 2], "scale": 1.0, "weight_decay": 0.0},
+        {"params": aligned, "peak": 0.33 * _PEAK_RATE, "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() > 1], "peak": _PEAK_RATE, "weight_decay": 0.05},
+        {"params": [p for p in rest if p.dim() < 2], "peak": _PEAK_RATE, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, _PEAK_RATE, betas=(0.9, 0.98))
+    muon = Muon(matrices, _MUON_RATE)
+    muon.param_groups[0]["peak"] = _MUON_RATE
+    return torch.optim.AdamW(groups, _PEAK_RATE, betas=(0.9, 0.98)), muon
 
 
 def make_network(config: NetworkConfig, seed: int) -> JudgeNetwork:

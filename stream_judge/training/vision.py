@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stream_judge.catalogue.attributes import ATTRIBUTES, SIZES
+from stream_judge.training.muon import Muon
 from stream_judge.training.network import NetworkConfig, VisionTower, make_projector
 
 Log = Callable[[str], None]
 _LEARNING_RATE = 1.5e-3
+_MUON_RATE = 0.02
 _BATCH = 128
 
 
@@ -87,12 +89,18 @@ def train_vision(
     rng = np.random.default_rng([seed, 1])
     model = AlignedVision(config)
     parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(parameters, 1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    matrices = [p for p in model.tower.blocks.parameters() if p.dim() == 2]
+    known = {id(p) for p in matrices}
+    rest = [p for p in parameters if id(p) not in known]
+    optimisers = (
+        (torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.05), _LEARNING_RATE),
+        (Muon(matrices, _MUON_RATE), _MUON_RATE),
+    )
     started = time.monotonic()
     for step in range(steps):
-        rate = _LEARNING_RATE * min(1.0, (step + 1) / 100) * (1 - 0.97 * step / steps)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        part = min(1.0, (step + 1) / 100) * (1 - 0.97 * step / steps)
+        for optimiser, peak in optimisers:
+            optimiser.param_groups[0]["lr"] = part * peak
         chosen = np.sort(rng.integers(len(train.pixels), size=_BATCH))
         pixels = torch.from_numpy(train.pixels[chosen])
         if rng.random() < 0.5:
@@ -105,10 +113,11 @@ def train_vision(
             flat = logits[a].flatten(0, 1)
             target = wanted[:, a].repeat_interleave(logits[a].shape[1])
             loss = loss + F.cross_entropy(flat, target, label_smoothing=0.02)
-        optimiser.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
+        for optimiser, _ in optimisers:
+            optimiser.step()
         if (step + 1) % 200 == 0 or step + 1 == steps:
             entry = {
                 "stage": "vision",

@@ -45,6 +45,24 @@ def test_noise_turns_labels_of_named_episodes_only(writer: EpisodeWriter) -> Non
     assert not wrong[~batch.named].any()
 
 
+def test_some_noisy_episodes_have_no_right_label(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("title", 5, named=1.0, noise=1.0), 48, (3,))
+    wrong = (batch.labels != batch.answers).mean(1)
+    assert 0.25 < (wrong == 1).mean() < 0.8
+    assert ((wrong > 0) & (wrong < 1)).any()
+
+
+def test_mixed_episodes_have_texts_of_several_forms(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("mixed", 4), 8, (8,))
+    lengths = [
+        int(((row == k) & (kinds != PICTURE)).sum())
+        for row, kinds in zip(batch.pair, batch.kinds, strict=True)
+        for k in range(1, 4)
+    ]
+    assert min(lengths) < 40
+    assert max(lengths) > 120
+
+
 def test_sparse_pictures_keep_one_token_of_each_attribute(writer: EpisodeWriter) -> None:
     batch = writer.write(EpisodeKind("title", 2, sparse=True), 3, (4,))
     rows, columns = np.nonzero(batch.kinds == PICTURE)
@@ -69,9 +87,24 @@ def test_rows_are_what_the_server_builds_from_the_same_parts(
         start = kinds.index(PICTURE)
         end = kinds.index(ANSWER) + 1
         text = tokenizer.decode(row[start + 16 : end])
-        told = text.removeprefix("Text: ").removesuffix("\nAnswer:")
+        # The tokenizer reads lower case only.
+        told = text.removeprefix("text: ").removesuffix("\nanswer:")
         query = server.query(told)
         assert list(query.ids) == row[start:end]
         instruction = tokenizer.decode(row[1:start])
-        said = instruction.removeprefix("Instruction: ").removesuffix("\n")
+        said = instruction.removeprefix("instruction: ").removesuffix("\n")
         assert list(server.prefix(said, [])) == row[:start]
+
+
+def test_rows_of_like_length_keep_what_they_say(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("title", 2), 23, (8,))
+    parts = batch.by_length()
+    assert len(parts) == 2
+    assert sum(len(part.rule) for part in parts) == 23
+    assert parts[0].ids.shape[1] < parts[1].ids.shape[1] == batch.ids.shape[1]
+    whole = {row.tobytes() for row in batch.ids}
+    for part in parts:
+        padded = np.pad(part.ids, ((0, 0), (0, batch.ids.shape[1] - part.ids.shape[1])))
+        assert {row.tobytes() for row in padded} <= whole
+        assert np.array_equal((part.kinds == ANSWER).sum(1), np.full(len(part.rule), 2))
+        assert part.pictures.shape == part.masks.shape == (len(part.rule), 2)
