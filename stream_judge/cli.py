@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 from pathlib import Path
@@ -193,6 +194,10 @@ def main() -> None:
         )
         sys.exit(2 if isinstance(exc, (ConfigError, ExportError)) else 1)
     except Exception as exc:
+        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            problem = EnvironmentProblem(f"no room left on the disk: {exc.filename or exc}")
+            sys.stderr.write(f"stream-judge: {problem.code}: {problem.message}\n")
+            sys.exit(2)
         # typer's usage errors know how to show themselves.
         show = getattr(exc, "show", None)
         if show is None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stream_judge import docs
+from stream_judge import cli, docs
 from stream_judge.errors import ConfigError
 from stream_judge.settings import read_settings
 
@@ -34,6 +35,22 @@ def test_doctor_fails_when_something_is_wrong(tmp_path: Path) -> None:
     result = run("doctor", "--settings", str(path))
     assert result.returncode == 1, result.stderr
     assert "WRONG" in result.stdout
+
+
+def test_a_full_disk_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "p-000001-0.jpg")
+
+    monkeypatch.setattr("stream_judge.catalogue.events.make_catalogue", full)
+    monkeypatch.setattr(sys, "argv", ["stream-judge", "catalogue", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "stream-judge: environment: no room left on the disk: p-000001-0.jpg\n"
+    )
 
 
 def test_help_lists_the_commands() -> None:
