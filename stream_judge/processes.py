@@ -22,6 +22,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def port_in_use(port: int) -> bool:
+    """Whether somebody listens on a TCP port of loopback."""
+    with socket.socket() as probe:
+        # A port whose last connections only linger may be listened on.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
 def owned(command: Sequence[str]) -> list[str]:
     """The command, started so that it is killed when this process's main thread ends.
 

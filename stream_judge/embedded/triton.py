@@ -20,7 +20,7 @@ from pathlib import Path
 
 from stream_judge import serving
 from stream_judge.errors import EnvironmentProblem
-from stream_judge.processes import ChildProcess, OnLine, free_port
+from stream_judge.processes import ChildProcess, OnLine, free_port, port_in_use
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its regions
 _PYTHONS = ((3, 11), (3, 12))
@@ -124,6 +124,7 @@ class EmbeddedTriton:
         """
         check_platform()
         self._check_repository()
+        self._check_ports()
         self._scratch = tempfile.TemporaryDirectory(prefix="stream-judge-triton-")
         backends = Path(self._scratch.name)
         _make_backends(backends)
@@ -155,9 +156,19 @@ class EmbeddedTriton:
         if not (self._repository / "manifest.json").is_file():
             raise EnvironmentProblem(f"{self._repository}: no model repository (manifest.json)")
 
+    def _check_ports(self) -> None:
+        # Triton itself would say so only after it has loaded every model.
+        for name, port in self._ports.items():
+            if port_in_use(port):
+                raise EnvironmentProblem(f"port {port} is in use; choose another --{name}-port")
+
     def _remove_regions(self) -> None:
         for region in _SHARED_MEMORY.glob(f"{self._region}*"):
             region.unlink(missing_ok=True)
+
+    @property
+    def _ports(self) -> dict[str, int]:
+        return {"grpc": self._grpc, "http": self._http, "metrics": self._metrics}
 
     @property
     def _region(self) -> str:
@@ -165,7 +176,7 @@ class EmbeddedTriton:
         return f"sj_triton_{self._grpc}_"
 
     def _command(self, backends: Path) -> list[str]:
-        ports = {"grpc": self._grpc, "http": self._http, "metrics": self._metrics}
+        ports = self._ports
         return [
             str(_wheel() / "bin/tritonserver"),
             f"--model-repository={self._repository}",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,14 @@ async def test_a_repository_that_does_not_load_says_so_and_leaves_nothing(tmp_pa
     (tmp_path / "broken" / "config.pbtxt").write_text("nonsense")
     with pytest.raises(EnvironmentProblem, match="did not start"):
         await EmbeddedTriton(tmp_path).start()
+
+
+@pytest.mark.parametrize("name", ["grpc", "http", "metrics"])
+async def test_a_port_in_use_is_said_at_once(name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = EmbeddedTriton(resource("model_repo"), **{f"{name}_port": port})
+        with pytest.raises(EnvironmentProblem, match=f"port {port} is in use.*--{name}-port"):
+            await server.start()
