@@ -41,13 +41,14 @@ class Instruction:
 class _Wording:
     """The frames of a language and split."""
 
-    def __init__(self, language: str, split: str) -> None:
+    def __init__(self, language: str, split: str, simple: bool) -> None:
         frames: ModuleType = {"en": wording_en, "ja": wording_ja}[language]
         self.language = language
         self.split = split
+        self.simple = simple
         self.english = language == "en"
         self.names: tuple[tuple[str, ...], ...] = frames.NAMES
-        more = phrasings(language, split)
+        more = {} if simple else phrasings(language, split)
         self.frames: dict[str, tuple[Frame, ...]] = {
             kind: compiled_all((*getattr(frames, kind)[split], *more.get(kind, ())))
             for kind in (*KINDS, "LEADS")
@@ -56,19 +57,24 @@ class _Wording:
     def frame(self, kind: str, chance: Chance) -> Frame:
         """A frame of a kind; half of the train split's are put together from clauses."""
         if self.split == "train" and kind != "SAMPLES" and chance() < 0.5:
-            return compose_frame(kind, self.language, chance)
+            return compose_frame(kind, self.language, chance, simple=self.simple)
         return pick(self.frames[kind], chance)
 
 
 @cache
-def _wording(language: str, split: str) -> _Wording:
+def _wording(language: str, split: str, simple: bool) -> _Wording:
     if language not in ("en", "ja") or split not in SPLITS:
         raise ValueError(f"no wording for language {language!r}, split {split!r}")
-    return _Wording(language, split)
+    return _Wording(language, split, simple)
 
 
 def compose_instruction(
-    counts: frozenset[int], language: str, rng: random.Random, *, split: str = "train"
+    counts: frozenset[int],
+    language: str,
+    rng: random.Random,
+    *,
+    split: str = "train",
+    simple: bool = False,
 ) -> Instruction:
     """An instruction that says which attributes count, in one to three sentences.
 
@@ -77,6 +83,7 @@ def compose_instruction(
         language: "en" or "ja".
         rng: Source of all choices; the same state gives the same words.
         split: "train", "dev", "test" or "wild".
+        simple: With few and plain phrasings, which a learner begins with.
 
     Raises:
         ValueError: If there is no such attribute, language or split.
@@ -84,7 +91,7 @@ def compose_instruction(
     if not counts <= _ALL:
         raise ValueError(f"no such set of attributes: {sorted(counts)}")
     chance = rng.random
-    wording = _wording(language, split)
+    wording = _wording(language, split, simple)
     kind = "ALL" if counts == _ALL else pick(_NAMED, chance) if counts else "SAMPLES"
     frame = wording.frame(kind, chance)
     sides = {slot[:2] for _, slot in frame if slot}

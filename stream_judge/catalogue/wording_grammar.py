@@ -16,56 +16,66 @@ from stream_judge.catalogue.phrasings import phrasings
 
 _PARTS: Mapping[str, ModuleType] = {"en": wording_parts_en, "ja": wording_parts_ja}
 Chance = Callable[[], float]
+#: Gives a clause of a kind, such as "COUNTS".
+Clause = Callable[[str], str]
 # Share of pairs of clauses in which one says what it says with an invented word.
 _NONCE = 0.35
 # Share of English clauses that are a construction with a word instead of a whole clause.
 _LEXICAL = 0.35
 
 
-def compose_frame(kind: str, language: str, chance: Chance) -> Frame:
+def compose_frame(kind: str, language: str, chance: Chance, *, simple: bool = False) -> Frame:
     """A frame in the manner of `wording_en`'s.
 
     Args:
         kind: "POSITIVE", "NEGATIVE", "BOTH" or "ALL".
         language: "en" or "ja".
         chance: Source of all choices, uniform in [0, 1).
+        simple: From the few plain clauses alone, to begin with.
     """
     parts = _PARTS[language]
-    return compiled(_WAYS[kind](parts, chance) + parts.END)
+
+    def clause(name: str) -> str:
+        if simple:
+            plain: str = pick(getattr(parts, name), chance)
+            return plain
+        return _clause(language, name, chance)
+
+    return compiled(_WAYS[kind](parts, clause, chance) + parts.END)
 
 
-def _positive(parts: ModuleType, chance: Chance) -> str:
+def _positive(parts: ModuleType, clause: Clause, chance: Chance) -> str:
     way = chance()
     if way < 0.5:
-        return _side(_clause(parts, "ONLY_COUNTS", chance), "in")
+        return _side(clause("ONLY_COUNTS"), "in")
     if way < 0.55:
         return f"{pick(parts.COUNTS_LABELS, chance)}{parts.COLON}{{in}}"
-    named = _side(_clause(parts, "COUNTS", chance), "in")
-    return _pair(named, _clause(parts, "REST_FREE", chance), parts, chance)
+    named = _side(clause("COUNTS"), "in")
+    return _pair(named, clause("REST_FREE"), parts, chance)
 
 
-def _negative(parts: ModuleType, chance: Chance) -> str:
+def _negative(parts: ModuleType, clause: Clause, chance: Chance) -> str:
     way = chance()
     if way < 0.4:
-        return _side(_clause(parts, "ONLY_FREE", chance), "out")
-    named = _side(_clause(parts, "FREE", chance), "out")
+        return _side(clause("ONLY_FREE"), "out")
+    named = _side(clause("FREE"), "out")
     if way < 0.6:
         return named
-    return _pair(named, _clause(parts, "REST_COUNTS", chance), parts, chance)
+    return _pair(named, clause("REST_COUNTS"), parts, chance)
 
 
-def _both(parts: ModuleType, chance: Chance) -> str:
+def _both(parts: ModuleType, clause: Clause, chance: Chance) -> str:
     if chance() < 0.15:
         counts = f"{pick(parts.COUNTS_LABELS, chance)}{parts.COLON}{{in}}"
         free = f"{pick(parts.FREE_LABELS, chance)}{parts.COLON}{{out}}"
         first, second = (counts, free) if chance() < 0.5 else (free, counts)
         joint: str = pick(parts.LABEL_JOINTS, chance)
         return first + joint + second
-    counts = _side(_clause(parts, "COUNTS", chance), "in")
-    return _pair(counts, _side(_clause(parts, "FREE", chance), "out"), parts, chance)
+    counts = _side(clause("COUNTS"), "in")
+    return _pair(counts, _side(clause("FREE"), "out"), parts, chance)
 
 
-def _all(parts: ModuleType, chance: Chance) -> str:
+def _all(parts: ModuleType, clause: Clause, chance: Chance) -> str:
     way = chance()
     if way < 0.4:
         return _side(pick(parts.ALL_COUNT, chance), "in")
@@ -73,22 +83,21 @@ def _all(parts: ModuleType, chance: Chance) -> str:
         label, joint = pick(parts.COUNTS_LABELS, chance), pick(parts.LABEL_JOINTS, chance)
         none = f"{pick(parts.FREE_LABELS, chance)}{parts.COLON}{pick(parts.NONE, chance)}"
         return f"{label}{parts.COLON}{{in}}{joint}{none}"
-    named = _side(_clause(parts, "COUNTS", chance), "in")
+    named = _side(clause("COUNTS"), "in")
     if way < 0.75:
         return named
     return _pair(named, pick(parts.ALL_COUNT, chance), parts, chance)
 
 
-def _clause(parts: ModuleType, name: str, chance: Chance) -> str:
-    if parts is wording_parts_en and chance() < _LEXICAL:
+def _clause(language: str, name: str, chance: Chance) -> str:
+    if language == "en" and chance() < _LEXICAL:
         return _LEXICON[name](chance)
-    return pick(_clauses(parts, name), chance)
+    return pick(_clauses(language, name), chance)
 
 
 @cache
-def _clauses(parts: ModuleType, name: str) -> tuple[str, ...]:
-    language = "en" if parts is wording_parts_en else "ja"
-    return (*getattr(parts, name), *phrasings(language, "train").get(name, ()))
+def _clauses(language: str, name: str) -> tuple[str, ...]:
+    return (*getattr(_PARTS[language], name), *phrasings(language, "train").get(name, ()))
 
 
 def _side(clause: str, side: str) -> str:
@@ -130,7 +139,7 @@ _LEXICON: Mapping[str, Callable[[Chance], str]] = {
     "REST_COUNTS": partial(wording_lexicon_en.rest_clause, True),
     "REST_FREE": partial(wording_lexicon_en.rest_clause, False),
 }
-_WAYS: Mapping[str, Callable[[ModuleType, Chance], str]] = {
+_WAYS: Mapping[str, Callable[[ModuleType, Clause, Chance], str]] = {
     "POSITIVE": _positive,
     "NEGATIVE": _negative,
     "BOTH": _both,

@@ -47,6 +47,7 @@ class EpisodeKind:
         two: Share of differing pairs that differ in two attributes.
         unsaid: Chance that a matching attribute is not mentioned.
         strange: Share of instructions that may get invented words, as a third of the texts do.
+        simple: Share of instructions in few and plain phrasings.
         sparse: Keep one of every four picture tokens (at its true position): shorter
             rows for the first steps.
     """
@@ -60,12 +61,13 @@ class EpisodeKind:
     two: float = 0.1
     unsaid: float = 0.08
     strange: float = 0.4
+    simple: float = 0.0
     sparse: bool = False
 
     def only(self, *, named: bool) -> EpisodeKind:
         """The honest distribution for measuring: no bursts, no noise, one difference."""
         share = 1.0 if named else 0.0
-        return replace(self, named=share, bursts=0.0, noise=0.0, two=0.0, unsaid=0.0)
+        return replace(self, named=share, bursts=0.0, noise=0.0, two=0.0, unsaid=0.0, simple=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,8 @@ class EpisodeWriter:
         for named, rule in zip(scene.named, scene.rule, strict=True):
             counts = frozenset(RULES[rule]) if named else frozenset()
             language = words.choice(LANGUAGES)
-            said = compose_instruction(counts, language, words, split=self._split)
+            simple = words.random() < kind.simple
+            said = compose_instruction(counts, language, words, split=self._split, simple=simple)
             if words.random() < kind.strange:
                 said = replace(said, text=with_strange_words(said.text, (), language, words)[0])
             made.append(said)
