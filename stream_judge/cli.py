@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,8 +37,8 @@ def _settings(path: Path | None, **overrides: Any) -> Any:
 @app.command()
 def worker(settings: SettingsFile = None) -> None:
     """Judge the source topic until SIGTERM; it drains and exits with 0."""
-    from stream_judge.app import run_worker
     from stream_judge.logs import set_up_logs
+    from stream_judge.worker import run_worker
 
     found = _settings(settings)
     set_up_logs(found.log)
@@ -77,6 +78,21 @@ def triton(
 
 
 @app.command()
+def kafka(
+    port: Annotated[int, typer.Option(help="Client port of the first node.")] = 9092,
+    nodes: Annotated[int, typer.Option(min=1, max=3, help="Brokers.")] = 1,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where data is kept; without it data goes at the end.")
+    ] = None,
+) -> None:
+    """Run a real Apache Kafka in the foreground, on loopback; needs Java 17 and Maven."""
+    from stream_judge.commands.kafka_server import run_kafka
+    from stream_judge.embedded.kafka import KafkaOptions
+
+    raise typer.Exit(asyncio.run(run_kafka(KafkaOptions(nodes=nodes, port=port, folder=folder))))
+
+
+@app.command()
 def catalogue(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     count: Annotated[int, typer.Option(min=1, help="Product updates.")] = 200,
@@ -97,12 +113,13 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Keep the run's folder.")] = False,
     report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("demo-report.html"),
     repository: Annotated[Path | None, typer.Option(help="Another model repository.")] = None,
+    kafka: Annotated[bool, typer.Option("--kafka", help="On a real Apache Kafka.")] = False,
 ) -> None:
     """Run everything on this machine: broker, Triton, worker, a drawn shop; then sum up."""
     from stream_judge.commands.show_demo import show_demo
     from stream_judge.demo.runner import DemoOptions
 
-    options = DemoOptions(events, seed, keep, report, repository)
+    options = DemoOptions(events, seed, keep, report, repository, kafka)
     raise typer.Exit(show_demo(options, as_json=as_json))
 
 
@@ -170,18 +187,21 @@ def _need(module: str, extra: str) -> None:
         raise EnvironmentProblem(f"{module} is missing: pip install 'stream-judge[{extra}]'")
 
 
-def _add_training() -> None:
+@cache
+def full_app() -> typer.Typer:
+    """All commands, also those that live in modules of their own."""
     from stream_judge.training.cli import app as training_app
 
     app.add_typer(training_app, name="train")
+    return app
 
 
 def main() -> None:
     """Run the command line; errors of ours are one line, with their code."""
-    _add_training()
+    commands = full_app()
     try:
         # Without its standalone mode typer hands back the code of an exit, also of Ctrl-C.
-        code = app(standalone_mode=False)
+        code = commands(standalone_mode=False)
         if isinstance(code, int):
             sys.exit(code)
     except typer.Exit as exc:

@@ -96,16 +96,10 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
 def _cli_page() -> str:
     import typer
 
-    from stream_judge.cli import app
+    from stream_judge.cli import full_app
 
-    command = typer.main.get_command(app)
-    lines = ["# Command line", ""]
-    lines += _command(command, "stream-judge")
-    lines += [
-        "`stream-judge train run|eval` train and evaluate the small model; see",
-        "`stream-judge train --help`.",
-    ]
-    return "\n".join(lines) + "\n"
+    command = typer.main.get_command(full_app())
+    return "\n".join(["# Command line", "", *_command(command, "stream-judge")])
 
 
 def _command(command: Any, path: str) -> Iterator[str]:

@@ -23,6 +23,8 @@
     │   ├── TritonTimeoutError     (retriable)
     │   └── BadOutputError         (retriable)
     ├── PublishError              the broker did not confirm (retriable)
+    ├── LaneLostError             another worker has taken a partition over
+    ├── OffsetError               the group has no usable offset for a partition
     └── ExportError               a checkpoint that cannot be exported
 
 `code` is what verdicts, dead letters and metrics carry; `retriable` says whether the
@@ -190,6 +192,18 @@ class PublishError(StreamJudgeError):
 
     code = "publish_failed"
     retriable = True
+
+
+class LaneLostError(StreamJudgeError):
+    """Another worker has committed for a partition that this one thought its own."""
+
+    code = "lane_lost"
+
+
+class OffsetError(StreamJudgeError):
+    """A partition's committed offset is missing or out of range; an operator decides."""
+
+    code = "offset_missing"
 
 
 class ExportError(StreamJudgeError):

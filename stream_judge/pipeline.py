@@ -3,8 +3,9 @@
     submit -> task per record -> lane of its partition -> run at the lane's head
            -> publish -> ack, in input order
 
-A lane belongs to one partition in one generation (one assignment). When the partition is
-revoked its lane dies: nothing of it is published or acked afterwards.
+A lane belongs to one partition in one generation (one assignment) and has a sink of its
+own. When the partition is revoked its lane dies: nothing of it is published or acked
+afterwards.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from stream_judge.errors import LaneLostError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
-from stream_judge.publisher import Publisher
+from stream_judge.publisher import Partition, Sink
 from stream_judge.settings import WindowSettings
 from stream_judge.verdict import Outcome
 
@@ -39,6 +41,7 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Lane:
+    sink: Sink
     entries: deque[_Entry] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
@@ -54,32 +57,31 @@ class Pipeline:
 
     Args:
         judge: Judges one record; must not raise but for fatal errors.
-        publisher: Publishes runs.
         settings: Bounds.
         metrics: Counts.
         on_fatal: Told of any error after which nothing may go on.
+        lost_grace_s: How long a lane that another worker has taken over may wait for the
+            group to revoke its partition.
     """
 
     def __init__(
         self,
         judge: JudgeRecord,
-        publisher: Publisher,
         settings: WindowSettings,
         metrics: Metrics,
         *,
         on_fatal: Callable[[BaseException], None],
+        lost_grace_s: float = 0.0,
     ) -> None:
         self._judge = judge
-        self._publisher = publisher
+        self._lost_grace_s = lost_grace_s
         self._settings = settings
         self._metrics = metrics
         self._on_fatal = on_fatal
         self._lanes: dict[LaneKey, _Lane] = {}
         self._records = 0
         self._bytes = 0
-        # Counts drains: what waited through one belongs to an assignment that has ended.
-        self._drains = 0
-        self._closed = False
+        self._positions: dict[Partition, int] = {}
         self._room = asyncio.Condition()
         self.last_progress = time.monotonic()
 
@@ -93,36 +95,41 @@ class Pipeline:
         heads = [lane.entries[0].arrived for lane in self._lanes.values() if lane.entries]
         return time.monotonic() - min(heads) if heads else 0.0
 
-    async def submit(
-        self, record: SourceRecord, ack: Ack, generation: int, is_current: Callable[[], bool]
-    ) -> bool:
+    def positions(self) -> Mapping[Partition, int]:
+        """The offset behind the last confirmed outcome of each partition owned now."""
+        return self._positions
+
+    def assign(self, sinks: Mapping[Partition, Sink], generation: int) -> None:
+        """Open a lane for every partition of a new assignment; the last one was drained."""
+        for partition, sink in sinks.items():
+            lane = self._lanes[(*partition, generation)] = _Lane(sink)
+            lane.runner = asyncio.create_task(self._guarded(lane))
+
+    async def submit(self, record: SourceRecord, ack: Ack, generation: int) -> bool:
         """Take a record in, once the window has room.
 
         Args:
             record: The next record of its partition.
             ack: Called when its outcome is confirmed.
             generation: The assignment it was fetched under.
-            is_current: Whether that assignment still holds; asked after the wait.
 
         Returns:
-            False if the assignment ended before there was room: the new owner gets the
-            record. One that slipped in behind a drain would be published, and acked past
-            those that the drain dropped.
+            False if that assignment has ended: the new owner gets the record.
         """
-        drains = self._drains
+        key = (record.topic, record.partition, generation)
         async with self._room:
             await self._room.wait_for(lambda: self._has_room(record.size))
-            if self._closed or drains != self._drains or not is_current():
+            lane = self._lanes.get(key)
+            if lane is None or lane.dead:
                 return False
             self._count(1, record.size)
-        lane = self._lane((record.topic, record.partition, generation))
         task = asyncio.create_task(self._work(record))
         lane.entries.append(_Entry(record, ack, task, time.monotonic()))
         task.add_done_callback(lambda _: lane.changed.set())
         return True
 
     async def drain(self, timeout_s: float) -> int:
-        """Let work under way finish, then end all lanes; nothing is taken in until `resume`.
+        """Let work under way finish, then end all lanes; nothing is taken in until `assign`.
 
         Returns:
             How many records were dropped unfinished: never acked, so they come again.
@@ -132,17 +139,12 @@ class Pipeline:
                 await self._room.wait_for(lambda: self._records == 0)
         except TimeoutError:
             _log.warning("drain_timed_out", in_flight=self._records)
-        self._drains += 1
-        self._closed = True
         left = self._records
         lanes = list(self._lanes.values())
         self._lanes.clear()
+        self._positions = {}
         await asyncio.gather(*(self._end(lane) for lane in lanes))
         return left
-
-    def resume(self) -> None:
-        """Take records in again: partitions were assigned."""
-        self._closed = False
 
     async def _work(self, record: SourceRecord) -> Outcome:
         return await self._judge(record)
@@ -160,19 +162,19 @@ class Pipeline:
         self._metrics.in_flight.set(self._records)
         self._metrics.in_flight_bytes.set(self._bytes)
 
-    def _lane(self, key: LaneKey) -> _Lane:
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = _Lane()
-            lane.runner = asyncio.create_task(self._guarded(lane))
-        return lane
-
     async def _guarded(self, lane: _Lane) -> None:
         try:
             while True:
                 await self._emit(lane)
         except asyncio.CancelledError:
             raise
+        except LaneLostError as exc:
+            lane.dead = True
+            _log.warning("lane_lost", message=exc.message)
+            # The group tells whoever was frozen that its partitions have moved; then a drain
+            # ends this wait. Without that, a partition would be assigned to nobody.
+            await asyncio.sleep(self._lost_grace_s)
+            self._on_fatal(exc)
         except BaseException as exc:  # noqa: BLE001 - whatever it is, nothing may go on
             lane.dead = True
             self._on_fatal(exc)
@@ -182,6 +184,8 @@ class Pipeline:
         while not (lane.entries and lane.entries[0].task.done()):
             lane.changed.clear()
             await lane.changed.wait()
+        if self._settings.linger_s and not all(entry.task.done() for entry in lane.entries):
+            await asyncio.sleep(self._settings.linger_s)
         run: list[_Entry] = []
         for entry in lane.entries:
             if not entry.task.done() or len(run) >= self._settings.max_run:
@@ -191,9 +195,11 @@ class Pipeline:
         if lane.dead:
             return
         with self._metrics.stage("publish"):
-            await self._publisher.publish(outcomes)
+            await lane.sink.publish(outcomes)
         if lane.dead:
             return
+        last = run[-1].record
+        self._positions[last.topic, last.partition] = last.offset + 1
         for entry, outcome in zip(run, outcomes, strict=True):
             entry.ack()
             self._report(entry, outcome)
@@ -233,4 +239,5 @@ class Pipeline:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await lane.sink.close()
         await self._release(lane, entries)

@@ -1,14 +1,18 @@
 """Publishing runs of outcomes; the only module that imports aiokafka's producer.
 
-A run is what is finished at the head of one partition's lane. The plain publisher
-confirms every record before the run counts as published; after a crash a run can be
-published again (see `docs/reliability.md`).
+A run is what is finished at the head of one partition's lane; a sink takes the runs of one
+lane and belongs to it alone. Two publishers make sinks:
+
+- `PlainPublisher`: every record is confirmed, then Faust commits the source offset. After a
+  crash or a zombie's waking a run can be published again.
+- `TransactionalPublisher`: a run and the source offset behind it are one transaction of a
+  producer whose id is that of the partition (`transactions.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -19,39 +23,96 @@ from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
 
+#: A topic and the number of one of its partitions.
+Partition = tuple[str, int]
+
+
+class Sink(Protocol):
+    """Where the runs of one lane go."""
+
+    async def publish(self, run: Sequence[Outcome]) -> None:
+        """Publish a run, in order; returns when the broker has confirmed all of it.
+
+        Raises:
+            PublishError: Something was not confirmed; nothing of the lane may follow.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the sink holds; what it had not confirmed never will be."""
+        ...
+
 
 class Publisher(Protocol):
-    """Publishes runs; an implementation decides what a run's confirmation means."""
+    """Makes the sinks of the partitions that a worker owns."""
 
     async def start(self) -> None:
         """Connect."""
         ...
 
-    async def publish(self, run: Sequence[Outcome]) -> None:
-        """Publish one partition's run, in order; returns when the broker has confirmed all.
+    async def open(
+        self, partitions: Collection[Partition], generation: int
+    ) -> Mapping[Partition, Sink]:
+        """A sink for each partition of an assignment; former owners are shut out by then.
 
         Raises:
-            PublishError: Something was not confirmed; the run counts as not published.
+            PublishError: The broker refuses, or does not answer.
+            OffsetError: The group has no usable offset for a partition.
         """
         ...
 
     async def stop(self) -> None:
-        """Flush and disconnect."""
+        """Disconnect."""
         ...
 
 
+def topics_of(settings: KafkaSettings) -> dict[str, str]:
+    """The topic of each destination that an output record can have."""
+    return {"verdicts": settings.verdict_topic, "dead_letters": settings.dead_letter_topic}
+
+
+def make_producer(settings: KafkaSettings, **more: Any) -> Any:
+    """A producer that is not started yet; all replicas confirm what it sends."""
+    return AIOKafkaProducer(
+        **client_options(settings),
+        acks="all",
+        max_request_size=settings.max_record_bytes + 10_000,
+        **more,
+    )
+
+
+async def send_run(
+    producer: Any, topics: Mapping[str, str], run: Sequence[Outcome]
+) -> list[asyncio.Future[Any]]:
+    """Hand every output of a run to the producer; the futures of their confirmations."""
+    futures = []
+    for output in (output for outcome in run for output in outcome.outputs):
+        future = await producer.send(
+            topics[output.destination],
+            key=output.key,
+            value=output.value,
+            headers=list(output.headers),
+        )
+        # Whoever waits may be cancelled first; an error that nobody asks for is a warning.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        futures.append(future)
+    return futures
+
+
+def name_run(run: Sequence[Outcome]) -> str:
+    """The run in the words of a message."""
+    return f"{run[0].record.place} to offset {run[-1].record.offset}"
+
+
 class PlainPublisher:
-    """At-least-once: records are sent in order, each is confirmed by all replicas.
+    """At-least-once: one producer for all lanes, each record confirmed by all replicas.
 
     Args:
         settings: Broker, topics, deadline.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._topics = {
-            "verdicts": settings.verdict_topic,
-            "dead_letters": settings.dead_letter_topic,
-        }
+        self._topics = topics_of(settings)
         self._timeout_s = settings.request_timeout_s
         self._settings = settings
         self._producer: Any = None
@@ -62,31 +123,24 @@ class PlainPublisher:
         Raises:
             PublishError: No broker answers.
         """
-        self._producer = AIOKafkaProducer(
-            **client_options(self._settings),
-            acks="all",
-            request_timeout_ms=int(self._timeout_s * 1000),
-            max_request_size=self._settings.max_record_bytes + 10_000,
-            linger_ms=2,
-        )
+        milliseconds = int(self._timeout_s * 1000)
+        self._producer = make_producer(self._settings, request_timeout_ms=milliseconds, linger_ms=2)
         try:
             await self._producer.start()
         except (KafkaError, OSError) as exc:
             raise PublishError(f"no broker at {self._settings.bootstrap_servers}: {exc}") from exc
 
+    async def open(
+        self, partitions: Collection[Partition], generation: int
+    ) -> Mapping[Partition, Sink]:
+        """The publisher itself is every lane's sink."""
+        return dict.fromkeys(partitions, self)
+
     async def publish(self, run: Sequence[Outcome]) -> None:
-        """See `Publisher.publish`."""
-        futures = []
+        """See `Sink.publish`."""
         try:
             async with asyncio.timeout(self._timeout_s + 5):
-                for output in (o for outcome in run for o in outcome.outputs):
-                    sent = await self._producer.send(
-                        self._topics[output.destination],
-                        key=output.key,
-                        value=output.value,
-                        headers=list(output.headers),
-                    )
-                    futures.append(sent)
+                futures = await send_run(self._producer, self._topics, run)
                 results = await asyncio.gather(*futures, return_exceptions=True)
         except (KafkaError, TimeoutError, OSError) as exc:
             raise self._failed(run, exc) from exc
@@ -94,13 +148,13 @@ class PlainPublisher:
             if isinstance(result, BaseException):
                 raise self._failed(run, result) from result
 
+    async def close(self) -> None:
+        """See `Sink.close`; nothing is held for one lane."""
+
     async def stop(self) -> None:
         """Flush and disconnect."""
         if self._producer is not None:
             await self._producer.stop()
 
     def _failed(self, run: Sequence[Outcome], exc: BaseException) -> PublishError:
-        first, last = run[0].record, run[-1].record
-        return PublishError(
-            f"{first.place} to offset {last.offset}: the broker did not confirm: {exc!r}"
-        )
+        return PublishError(f"{name_run(run)}: the broker did not confirm: {exc!r}")

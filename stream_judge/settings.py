@@ -39,6 +39,24 @@ class KafkaSettings(_Section):
     dead_letter_topic: str = Field(
         "relevance-dead-letters", description="Records that are no product updates go here."
     )
+    publisher: Literal["transactional", "plain"] = Field(
+        "transactional",
+        description="How outcomes are published: exactly one each, or at least one each.",
+    )
+    on_missing_offset: Literal["earliest", "latest"] | None = Field(
+        None,
+        description="Where a partition begins whose offset is missing or out of range in a "
+        "group that has others; unset, the worker stops and says so.",
+    )
+    transaction_deadline_s: float = Field(
+        5.0, gt=0, description="Until a transaction must be through, seconds."
+    )
+    transaction_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Until the broker aborts the transaction of a dead worker, seconds; so "
+        "long its readers are held back.",
+    )
     isolation_level: Literal["read_committed", "read_uncommitted"] = Field(
         "read_committed", description="Whether records of aborted transactions are skipped."
     )
@@ -70,6 +88,11 @@ class WindowSettings(_Section):
         32_000_000, ge=1_000_000, description="Bytes of their keys and values at most."
     )
     max_run: int = Field(100, ge=1, description="Outcomes published as one run at most.")
+    linger_s: float = Field(
+        0.05,
+        ge=0,
+        description="How long a transaction's run waits for records under way, seconds.",
+    )
     drain_timeout_s: float = Field(
         15.0, ge=0, description="At a stop or rebalance: how long work under way may finish."
     )

@@ -1,13 +1,16 @@
 """The Faust side of the source topic: rebalances, commits, what `read_committed` means.
 
 Faust 0.15.3 forgets acks at a rebalance and drops what it fetched when paused; the
-subclass drains our pipeline before Faust forgets, and commits what was acked.
+subclass drains our pipeline before Faust forgets, and opens lanes before Faust fetches.
+aiokafka sends no heartbeats while a hook runs and swallows what it raises: both hooks run
+under a deadline, and whatever goes wrong in them is fatal.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -15,9 +18,29 @@ import structlog
 from faust.transport.drivers import aiokafka as driver
 
 _log = structlog.get_logger(__name__)
-Drain = Callable[[], Awaitable[int]]
-Resume = Callable[[], None]
-Fatal = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the consumer calls, and how it reads.
+
+    Attributes:
+        topic: The source topic.
+        drain: Ends all lanes; how many records were dropped.
+        assign: Opens a lane for each partition number, in a generation.
+        fatal: Told of an error after which nothing may go on.
+        deadline_s: Until a hook must be through.
+        isolation_level: Of the consumer.
+        commits: Whether Faust commits source offsets; transactions do it themselves.
+    """
+
+    topic: str
+    drain: Callable[[], Awaitable[int]]
+    assign: Callable[[set[int], int], Awaitable[None]]
+    fatal: Callable[[BaseException], None]
+    deadline_s: float
+    isolation_level: str
+    commits: bool
 
 
 class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
@@ -27,7 +50,7 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         consumer = super()._create_consumer(loop)
         # Faust asks for committed records only with its own exactly-once; aiokafka reads
         # this when the consumer starts.
-        consumer._isolation_level = self.app.stream_judge_isolation
+        consumer._isolation_level = self.app.stream_judge.isolation_level
         return consumer
 
 
@@ -39,16 +62,27 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Drain and commit, then let Faust forget."""
-        try:
-            await self._give_up(revoked)
-        except Exception as exc:  # noqa: BLE001 - aiokafka swallows what a hook raises
-            self.app.stream_judge_fatal(exc)
+        await self._guarded(self._give_up(revoked))
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
-        """Open the window before Faust seeks and fetches."""
-        self.app.stream_judge_resume()
+        """Open the lanes before Faust seeks and fetches."""
+        hooks: Hooks = self.app.stream_judge
+        numbers = {tp.partition for tp in assigned if tp.topic == hooks.topic}
+        await self._guarded(hooks.assign(numbers, generation_id))
         await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _commit(self, offsets: Any) -> bool:
+        # Beside transactions a commit of Faust's could turn an offset back.
+        return await super()._commit(offsets) if self.app.stream_judge.commits else True
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        hooks: Hooks = self.app.stream_judge
+        try:
+            async with asyncio.timeout(hooks.deadline_s):
+                await work
+        except Exception as exc:  # noqa: BLE001 - aiokafka swallows what a hook raises
+            hooks.fatal(exc)
 
     async def _give_up(self, revoked: Any) -> None:
         if not revoked or self.should_stop:
@@ -58,7 +92,7 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
-        left = await self.app.stream_judge_drain()
+        left = await self.app.stream_judge.drain()
         await self.maybe_wait_for_commit_to_finish()
         committed = await self.force_commit()
         _log.info("partitions_revoked", partitions=len(revoked), left=left, committed=committed)
@@ -70,11 +104,6 @@ class SourceTransport(driver.Transport):  # type: ignore[misc]  # faust has no t
     Consumer = SourceConsumer
 
 
-def install(
-    app: faust.App, *, drain: Drain, resume: Resume, fatal: Fatal, isolation_level: str
-) -> None:
+def install(app: faust.App, hooks: Hooks) -> None:
     """Tell the consumer what to call; before the app starts."""
-    app.stream_judge_drain = drain
-    app.stream_judge_resume = resume
-    app.stream_judge_fatal = fatal
-    app.stream_judge_isolation = isolation_level
+    app.stream_judge = hooks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from stream_judge.errors import ImageError, ImageNotFoundError
 from stream_judge.events import Headers, SourceRecord
 from stream_judge.images.loader import LoadedImage
 from stream_judge.images.spec import PixelSpec
+from stream_judge.publisher import Partition
 from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
 from stream_judge.verdict import Outcome
 
@@ -25,13 +26,14 @@ def make_record(
     value: Mapping[str, Any] | bytes | None,
     *,
     key: bytes | None = b"p-1",
+    topic: str = "product-updates",
     partition: int = 0,
     offset: int = 0,
     headers: Headers = (),
 ) -> SourceRecord:
-    """A record of the topic `product-updates`; a mapping becomes JSON."""
+    """A source record; a mapping becomes JSON."""
     data = orjson.dumps(value) if isinstance(value, Mapping) else value
-    return SourceRecord("product-updates", partition, offset, 1_700_000_000_000, key, data, headers)
+    return SourceRecord(topic, partition, offset, 1_700_000_000_000, key, data, headers)
 
 
 class StubImages:
@@ -88,7 +90,7 @@ class StubJudge:
 
 
 class MemoryPublisher:
-    """Keeps what is published.
+    """Keeps what is published; every lane's sink is the publisher itself.
 
     Args:
         failing: Raised by every `publish` while it is set.
@@ -97,6 +99,7 @@ class MemoryPublisher:
     def __init__(self, failing: Exception | None = None) -> None:
         self.failing = failing
         self.runs: list[list[Outcome]] = []
+        self.closed = 0
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -105,6 +108,16 @@ class MemoryPublisher:
 
     async def start(self) -> None:
         """Nothing to connect."""
+
+    async def open(
+        self, partitions: Collection[Partition], generation: int
+    ) -> Mapping[Partition, MemoryPublisher]:
+        """A sink for each partition."""
+        return dict.fromkeys(partitions, self)
+
+    async def close(self) -> None:
+        """Count the lanes that ended."""
+        self.closed += 1
 
     async def publish(self, run: Sequence[Outcome]) -> None:
         """Keep a run."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 
+# Its plugin imports it when the session ends, where Python 3.11.7 can fail to compile it.
+import hypothesis  # noqa: F401
 import pytest
 
 from stream_judge.embedded.triton import check_platform

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stream_judge.app import build_judge
+from stream_judge.assembly import build_judge
 from stream_judge.errors import ConfigError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from pathlib import Path
 
 import structlog
 
+from stream_judge.commands.foreground import serve
 from stream_judge.embedded.triton import EmbeddedTriton
 from stream_judge.logs import set_up_logs
 from stream_judge.settings import LogSettings
@@ -24,16 +23,7 @@ async def run_triton(repository: Path, grpc_port: int, http_port: int, metrics_p
         metrics_port=metrics_port,
         on_line=lambda line: log.info("triton", line=line) if line else None,
     )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    try:
-        await server.start()
-        log.info("triton_ready", grpc=server.grpc_url, metrics=server.metrics_url)
-        ended = asyncio.create_task(server.wait())
-        stopped = asyncio.create_task(stopping.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        return 0 if stopping.is_set() else 1
-    finally:
-        await server.stop()
+    return await serve(
+        server,
+        lambda: log.info("triton_ready", grpc=server.grpc_url, metrics=server.metrics_url),
+    )

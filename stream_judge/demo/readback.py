@@ -41,7 +41,11 @@ async def read_back(
 ) -> None:
     """Read output topics from their beginnings until cancelled."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        auto_offset_reset="earliest",
+        # As a gate reads: what a transaction has not committed does not exist.
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

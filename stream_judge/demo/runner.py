@@ -23,10 +23,13 @@ from stream_judge.demo.readback import Seen, read_back
 from stream_judge.demo.report import write_report
 from stream_judge.demo.summary import Summary, summarise
 from stream_judge.embedded.broker import EmbeddedBroker
+from stream_judge.embedded.kafka import EmbeddedKafka
 from stream_judge.embedded.triton import EmbeddedTriton, check_platform
 from stream_judge.errors import EnvironmentProblem, StreamJudgeError
 from stream_judge.processes import ChildProcess, free_port
 from stream_judge.resources import resource
+from stream_judge.settings import KafkaSettings
+from stream_judge.topics import create_topics
 
 SOURCE, VERDICTS, DEAD_LETTERS = "product-updates", "relevance-verdicts", "relevance-dead-letters"
 _PARTITIONS = {SOURCE: 4, VERDICTS: 4, DEAD_LETTERS: 1}
@@ -46,6 +49,7 @@ class DemoOptions:
         keep: Keep the run's folder (shop, logs).
         report: Where the page goes.
         repository: Model repository; None for the one that ships.
+        kafka: On a real Apache Kafka, with transactions, instead of the mock broker.
     """
 
     events: int = 120
@@ -53,6 +57,7 @@ class DemoOptions:
     keep: bool = False
     report: Path = Path("demo-report.html")
     repository: Path | None = None
+    kafka: bool = False
 
 
 @dataclass(slots=True)
@@ -121,7 +126,7 @@ async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Sum
 async def _start_parts(
     options: DemoOptions, folder: Path, stack: AsyncExitStack, say: Say
 ) -> tuple[str, str, ChildProcess]:
-    broker = EmbeddedBroker(_PARTITIONS)
+    broker = EmbeddedKafka() if options.kafka else EmbeddedBroker(_PARTITIONS)
     stack.push_async_callback(broker.stop)
     triton_log = stack.enter_context((folder / "triton.log").open("w", encoding="utf-8"))
     triton = EmbeddedTriton(
@@ -143,12 +148,15 @@ async def _start_parts(
     )
     stack.push_async_callback(pictures.stop, 2.0)
     await asyncio.gather(broker.start(), triton.start(), pictures.start())
+    if options.kafka:
+        await create_topics(KafkaSettings(bootstrap_servers=broker.bootstrap), 4, 1)
     base_url = f"http://127.0.0.1:{await asyncio.wait_for(port, 20)}"
     web_port = free_port()
     worker_log = stack.enter_context((folder / "worker.log").open("w", encoding="utf-8"))
     worker = ChildProcess(
         [sys.executable, "-m", "stream_judge", "worker"],
-        env=_worker_environment(broker.bootstrap, triton.grpc_url, web_port),
+        env=_worker_environment(broker.bootstrap, triton.grpc_url, web_port)
+        | {"STREAM_JUDGE_KAFKA__PUBLISHER": "transactional" if options.kafka else "plain"},
         on_line=lambda line: print(line, file=worker_log, flush=True),
     )
     stack.push_async_callback(worker.stop, 10.0)

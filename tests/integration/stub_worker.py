@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from stream_judge import app
+from stream_judge import worker
 from stream_judge.events import SourceRecord
 from stream_judge.judge import Judge
 from stream_judge.mapping import Mapping
@@ -65,5 +65,5 @@ async def build_judge(settings: Settings, metrics: Metrics, **_: Any) -> AsyncIt
 
 
 if __name__ == "__main__":
-    app.build_judge = build_judge
-    sys.exit(asyncio.run(app.run_worker(read_settings())))
+    worker.build_judge = build_judge
+    sys.exit(asyncio.run(worker.run_worker(read_settings())))

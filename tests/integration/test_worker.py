@@ -37,6 +37,7 @@ def worker_process(
     env = {
         **os.environ,
         "STREAM_JUDGE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
+        "STREAM_JUDGE_KAFKA__PUBLISHER": "plain",
         "STREAM_JUDGE_KAFKA__SESSION_TIMEOUT_S": "10",
         "STREAM_JUDGE_TRITON__URL": triton_url,
         "STREAM_JUDGE_WEB__PORT": "0",

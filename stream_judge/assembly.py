@@ -1,0 +1,62 @@
+"""A judge put together from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from stream_judge.errors import InferenceError
+from stream_judge.images.loader import ImageLoader
+from stream_judge.judge import Judge, Observer
+from stream_judge.mapping import Mapping
+from stream_judge.metrics import Metrics
+from stream_judge.policy import load_policies
+from stream_judge.settings import Settings
+from stream_judge.triton import ModelSpec, TritonJudge
+from stream_judge.verdict import VerdictWriter
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def build_judge(
+    settings: Settings, metrics: Metrics, *, observer: Observer | None = None
+) -> AsyncIterator[Judge]:
+    """A judge with all it needs; waits for the model server as long as it is out."""
+    async with AsyncExitStack() as stack:
+        client = TritonJudge(settings.triton, on_batch=metrics.batch_rows.observe)
+        await client.start()
+        stack.push_async_callback(client.close)
+        model = await _wait_for_model(client)
+        loader = ImageLoader(settings.images, model.pixels)
+        await loader.start()
+        stack.push_async_callback(loader.close)
+        policies = await load_policies(settings.policies, model.pixels, loader.decode)
+        judge = Judge(
+            mapping=Mapping.read(settings.mapping),
+            policies=policies,
+            model=model,
+            loader=loader,
+            client=client,
+            writer=VerdictWriter(
+                source=f"/stream_judge/{settings.kafka.application}",
+                max_record_bytes=settings.kafka.max_record_bytes,
+            ),
+            window=settings.window,
+            metrics=metrics,
+            observer=observer,
+        )
+        await judge.check_policies()
+        yield judge
+
+
+async def _wait_for_model(client: TritonJudge) -> ModelSpec:
+    while True:
+        try:
+            return await client.spec()
+        except InferenceError as exc:
+            _log.warning("model_server_out", code=exc.code, message=exc.message)
+            await asyncio.sleep(1.0)

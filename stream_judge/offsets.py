@@ -1,0 +1,165 @@
+"""Committed offsets of the worker's group, and where a partition is to begin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from stream_judge.connection import client_options
+from stream_judge.errors import OffsetError, PublishError
+from stream_judge.publisher import Partition
+from stream_judge.settings import KafkaSettings
+
+_AGAIN_S = 0.1
+_MARK = "sj-generation="
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A committed offset.
+
+    Attributes:
+        offset: The next one to be judged.
+        generation: Of the assignment that committed it; -1 where somebody else did.
+    """
+
+    offset: int
+    generation: int
+
+
+def metadata_of(generation: int) -> str:
+    """What is stored beside an offset that an assignment commits."""
+    return f"{_MARK}{generation}"
+
+
+class GroupOffsets:
+    """Asks the broker about the worker's own group; a client of its own.
+
+    Args:
+        settings: Broker, group, source topic.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin: Any = None
+        self._reader: Any = None
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            PublishError: No broker answers.
+        """
+        options = client_options(self._settings)
+        self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
+        self._reader = AIOKafkaConsumer(**options, group_id=None)
+        try:
+            await self._admin.start()
+            await self._reader.start()
+            # Its inner task must have begun before it can be stopped without an error.
+            await asyncio.sleep(0)
+        except (KafkaError, OSError) as exc:
+            await self.stop()
+            raise PublishError(f"no broker at {self._settings.bootstrap_servers}: {exc}") from exc
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._admin.close()
+        await self._reader.stop()
+
+    async def committed(self) -> dict[Partition, Committed]:
+        """Every offset that the group has committed for the source topic.
+
+        It waits for a coordinator that is being made or moved: give it a deadline.
+
+        Raises:
+            KafkaError: The broker does not tell.
+        """
+        answer = await self._group_offsets()
+        return {
+            (tp.topic, tp.partition): Committed(found.offset, _generation(found.metadata))
+            for tp, found in answer.items()
+            if tp.topic == self._settings.topic and found.offset >= 0
+        }
+
+    async def _group_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
+        while True:
+            try:
+                found: dict[TopicPartition, OffsetAndMetadata]
+                found = await self._admin.list_consumer_group_offsets(self._settings.application)
+                return found
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
+
+    async def ranges(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        """First offset that is there, and the one behind the last, of each partition.
+
+        Raises:
+            KafkaError: The broker does not tell.
+        """
+        places = [TopicPartition(*partition) for partition in partitions]
+        first = await self._reader.beginning_offsets(places)
+        last = await self._reader.end_offsets(places)
+        return {(tp.topic, tp.partition): (first[tp], last[tp]) for tp in places}
+
+
+def start_offsets(
+    committed: Mapping[Partition, Committed],
+    ranges: Mapping[Partition, tuple[int, int]],
+    generation: int,
+    on_missing: str | None,
+) -> dict[Partition, int]:
+    """Where each partition of an assignment begins.
+
+    A group that commits for the first time begins at what is there. In a group that has
+    committed before, a partition without an offset, or with one that the log does not have,
+    means that records were lost or would be judged again: an operator has to decide.
+
+    Args:
+        committed: All of the group's offsets for the topic.
+        ranges: Of the assigned partitions.
+        generation: Of the assignment. What its other members just committed does not make
+            the group an old one.
+        on_missing: "earliest" or "latest" where the operator has decided.
+
+    Raises:
+        OffsetError: A partition has no usable offset, and nobody has decided.
+    """
+    known = any(found.generation != generation for found in committed.values())
+    result = {}
+    for partition, (first, last) in ranges.items():
+        found = committed.get(partition)
+        if found is not None and first <= found.offset <= last:
+            result[partition] = found.offset
+        elif on_missing is not None:
+            result[partition] = first if on_missing == "earliest" else last
+        elif found is None and not known:
+            result[partition] = first
+        else:
+            raise OffsetError(_problem(partition, found, first, last))
+    return result
+
+
+def _problem(partition: Partition, found: Committed | None, first: int, last: int) -> str:
+    topic, number = partition
+    says = "no offset is committed, but others of the group are"
+    if found is not None:
+        says = f"offset {found.offset} is committed, the log has {first} to {last}"
+    return (
+        f"{topic}/{number}: {says}; decide with kafka.on_missing_offset: earliest judges all that "
+        "is there, latest what comes from now on"
+    )
+
+
+def _generation(metadata: str | None) -> int:
+    mark, _, number = (metadata or "").partition("=")
+    return int(number) if f"{mark}=" == _MARK and number.isdigit() else -1

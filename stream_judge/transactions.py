@@ -1,0 +1,238 @@
+"""Exactly one outcome: a run and the source offset behind it are one transaction.
+
+Every partition that a worker owns has a producer whose transactional id names the
+partition. Opening it raises the id's epoch: what a former owner left open is aborted, and
+that owner, should it still live, is shut out from then on. So two owners of a partition,
+one of them woken from a freeze, cannot both write.
+
+After any failed transaction the producer is thrown away. A time-out, too, can look like
+being shut out; sequence numbers of a failed batch are not given back; and an answer that
+was lost may have been a success. Only the committed offset, read after a new producer was
+opened, tells what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    KafkaError,
+    ProducerFenced,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from stream_judge.errors import LaneLostError, PublishError
+from stream_judge.offsets import Committed, GroupOffsets, metadata_of, start_offsets
+from stream_judge.publisher import Partition, Sink, make_producer, name_run, send_run, topics_of
+from stream_judge.settings import KafkaSettings
+from stream_judge.verdict import Outcome
+
+_log = structlog.get_logger(__name__)
+# Opening one is a round trip or two; more at a time only queue at the broker.
+_AT_A_TIME = 32
+_REOPENINGS = 3
+_FIRST_PAUSE_S = 0.5
+_STOP_S = 2.0
+_FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+
+
+class TransactionalPublisher:
+    """Makes a transactional sink for every assigned partition.
+
+    Args:
+        settings: Broker, topics, group, time-outs.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._offsets = GroupOffsets(settings)
+
+    async def start(self) -> None:
+        """Connect.
+
+        Raises:
+            PublishError: No broker answers.
+        """
+        await self._offsets.start()
+
+    async def open(
+        self, partitions: Collection[Partition], generation: int
+    ) -> Mapping[Partition, Sink]:
+        """See `Publisher.open`; partitions without a commit get their start committed."""
+        if not partitions:
+            return {}
+        sinks = {
+            partition: _TransactionalSink(self._settings, self._offsets, partition, generation)
+            for partition in sorted(partitions)
+        }
+        try:
+            await _gather(sink.open for sink in sinks.values())
+            # Only now: former owners are shut out, what they left open is decided.
+            committed = await self._offsets.committed()
+            ranges = await self._offsets.ranges(sinks)
+            starts = start_offsets(committed, ranges, generation, self._settings.on_missing_offset)
+            await _gather(
+                partial(sink.begin_at, starts[partition], committed.get(partition))
+                for partition, sink in sinks.items()
+            )
+        except BaseException as exc:
+            await asyncio.gather(*(sink.close() for sink in sinks.values()))
+            if isinstance(exc, (KafkaError, OSError)):
+                raise PublishError(f"the lanes could not be opened: {exc!r}") from exc
+            raise
+        return sinks
+
+    async def stop(self) -> None:
+        """Disconnect; the sinks are their lanes' to close."""
+        await self._offsets.stop()
+
+
+class _TransactionalSink:
+    """The sink of one partition in one assignment."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        offsets: GroupOffsets,
+        partition: Partition,
+        generation: int,
+    ) -> None:
+        self._settings = settings
+        self._offsets = offsets
+        self._partition = partition
+        self._generation = generation
+        self._topics = topics_of(settings)
+        self._position = -1
+        self._producer: Any = None
+
+    async def open(self) -> None:
+        """Open the producer: from now on nobody else can write under the partition's id."""
+        topic, number = self._partition
+        producer = make_producer(
+            self._settings,
+            transactional_id=f"{self._settings.application}-{topic}-{number}",
+            transaction_timeout_ms=int(self._settings.transaction_timeout_s * 1000),
+            request_timeout_ms=int(self._settings.transaction_deadline_s * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await _throw_away(producer)
+            raise
+        self._producer = producer
+
+    async def begin_at(self, offset: int, committed: Committed | None) -> None:
+        """Take up the partition at an offset, and commit it where it is not yet."""
+        if committed is None or committed.offset != offset:
+            async with asyncio.timeout(self._settings.transaction_deadline_s):
+                await self._transact((), offset)
+        self._position = offset
+
+    async def publish(self, run: Sequence[Outcome]) -> None:
+        """See `Sink.publish`.
+
+        Raises:
+            LaneLostError: Somebody else has committed for the partition.
+            PublishError: Three new producers made no progress.
+        """
+        end = run[-1].record.offset + 1
+        error: BaseException | None = None
+        for attempt in range(_REOPENINGS + 1):
+            try:
+                if self._producer is None and await self._reopen(run, end):
+                    return
+                async with asyncio.timeout(self._settings.transaction_deadline_s):
+                    await self._transact(run, end)
+            except (KafkaError, TimeoutError, OSError) as exc:
+                error = exc
+                _log.warning("transaction_failed", run=name_run(run), error=repr(exc))
+                await self.close()
+                await asyncio.sleep(self._pause_s(exc, attempt))
+            else:
+                self._position = end
+                return
+        raise PublishError(
+            f"{name_run(run)}: {_REOPENINGS} new producers made no progress: {error!r}"
+        ) from error
+
+    def _pause_s(self, exc: BaseException, attempt: int) -> float:
+        if isinstance(exc, _FENCED):
+            # If the partition has moved, the group will tell within a heartbeat, and this
+            # lane ends. A new producer at once would shut its owner out.
+            return self._settings.session_timeout_s / 10
+        return _FIRST_PAUSE_S * 2.0**attempt
+
+    async def close(self) -> None:
+        """Throw the producer away; an open transaction is aborted by the next one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _throw_away(producer)
+
+    async def _reopen(self, run: Sequence[Outcome], end: int) -> bool:
+        """Open a new producer, then see what is committed; True if the run already is."""
+        async with asyncio.timeout(self._settings.request_timeout_s):
+            await self.open()
+            found = (await self._offsets.committed()).get(self._partition)
+        offset = found.offset if found is not None else None
+        if offset == end:
+            self._position = end
+            return True
+        if offset != self._position:
+            await self.close()
+            raise LaneLostError(
+                f"{name_run(run)}: the group has committed {offset}, this worker {self._position}; "
+                "another one owns the partition"
+            )
+        return False
+
+    async def _transact(self, run: Sequence[Outcome], end: int) -> None:
+        await self._producer.begin_transaction()
+        futures = await send_run(self._producer, self._topics, run)
+        # All of them, before the offsets go: a commit ignores batches that have failed.
+        for future in futures:
+            await future
+        place = TopicPartition(*self._partition)
+        offset = OffsetAndMetadata(end, metadata_of(self._generation))
+        await self._producer.send_offsets_to_transaction(
+            {place: offset}, self._settings.application
+        )
+        await self._producer.commit_transaction()
+
+
+async def _gather(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Do all of them, some at a time; then raise the first error there was."""
+    gate = asyncio.Semaphore(_AT_A_TIME)
+
+    async def one(work: Callable[[], Awaitable[None]]) -> None:
+        async with gate:
+            await work()
+
+    results = await asyncio.gather(*map(one, works), return_exceptions=True)
+    for result in results:
+        if result is not None:
+            raise result
+
+
+async def _throw_away(producer: Any) -> None:
+    """Stop a producer that may be beyond stopping; no task and no socket is left."""
+    waiter = producer._txn_manager._transaction_waiter
+    if waiter is not None:
+        # Nobody will ask it any more how the transaction ended.
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    with contextlib.suppress(KafkaError, TimeoutError, OSError):
+        async with asyncio.timeout(_STOP_S):
+            await producer.stop()
+            return
+    # It waits for batches that nobody will confirm any more.
+    if producer._sender is not None:
+        with contextlib.suppress(KafkaError, OSError):
+            await producer._sender.close()
+    await producer.client.close()

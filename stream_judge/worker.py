@@ -1,0 +1,177 @@
+"""One worker process: it starts every part, drains and stops them, and ends for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import Any
+
+import structlog
+
+from stream_judge import exits, source
+from stream_judge.app import attach_agent, build_app
+from stream_judge.assembly import build_judge
+from stream_judge.errors import StreamJudgeError
+from stream_judge.metrics import Metrics
+from stream_judge.pipeline import Pipeline
+from stream_judge.publisher import PlainPublisher, Publisher
+from stream_judge.settings import KafkaSettings, Settings
+from stream_judge.transactions import TransactionalPublisher
+from stream_judge.web import serve_pages
+
+_log = structlog.get_logger(__name__)
+# A crashed Faust can hang for good; by then the process ends whatever it is doing.
+_FATAL_GRACE_S = 8.0
+# A stop takes this long beside its drain: a last commit, leaving the group.
+_STOP_GRACE_S = 30.0
+# Of a rebalance hook's time, what draining may take: opening and committing need the rest.
+_DRAIN_SHARE = 0.6
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        settings: What it does.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._app = build_app(settings.kafka)
+        self._pipeline: Pipeline | None = None
+        self._stopping = asyncio.Event()
+        self._fatal: BaseException | None = None
+        self._timers: list[threading.Timer] = []
+
+    async def run(self) -> int:
+        """Work until SIGTERM, SIGINT or a fatal error; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        pages = serve_pages(self._settings.web, self._metrics, self._ready, self._refresh)
+        publisher = make_publisher(self._settings.kafka)
+        starting = asyncio.create_task(self._serve(pages, publisher))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() and self._pipeline is None:
+            # Still waiting for the model server: there is nothing to drain.
+            starting.cancel()
+        results = await asyncio.gather(starting, return_exceptions=True)
+        stopping.cancel()
+        for timer in self._timers:
+            timer.cancel()
+        for result in results:
+            if isinstance(result, StreamJudgeError):
+                raise result
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+        return exits.exit_code(self._fatal)
+
+    async def _serve(self, pages: Any, publisher: Publisher) -> None:
+        async with pages, build_judge(self._settings, self._metrics) as judge:
+            await publisher.start()
+            self._pipeline = Pipeline(
+                judge.judge,
+                self._settings.window,
+                self._metrics,
+                on_fatal=self._on_fatal,
+                lost_grace_s=self._settings.kafka.session_timeout_s,
+            )
+            source.install(self._app, self._hooks(self._pipeline, publisher))
+            attach_agent(self._app, self._pipeline, self._settings.kafka)
+            try:
+                async with self._app:
+                    _log.info("worker_started", topic=self._settings.kafka.topic)
+                    crashed = asyncio.create_task(self._app.wait_until_stopped())
+                    stop = asyncio.create_task(self._stopping.wait())
+                    await asyncio.wait({crashed, stop}, return_when=asyncio.FIRST_COMPLETED)
+                    if self._app.crashed and self._fatal is None:
+                        self._on_fatal(RuntimeError("faust crashed"))
+                    if self._fatal is None:
+                        await self._finish()
+                    crashed.cancel()
+                    stop.cancel()
+            finally:
+                await publisher.stop()
+
+    def _hooks(self, pipeline: Pipeline, publisher: Publisher) -> source.Hooks:
+        kafka = self._settings.kafka
+        deadline_s = kafka.session_timeout_s / 2
+        patience_s = min(self._settings.window.drain_timeout_s, _DRAIN_SHARE * deadline_s)
+
+        async def assign(numbers: set[int], generation: int) -> None:
+            partitions = [(kafka.topic, number) for number in sorted(numbers)]
+            sinks = await publisher.open(partitions, generation)
+            pipeline.assign(sinks, generation)
+            _log.info("partitions_assigned", partitions=len(sinks), generation=generation)
+
+        return source.Hooks(
+            topic=kafka.topic,
+            drain=lambda: pipeline.drain(patience_s),
+            assign=assign,
+            fatal=self._on_fatal,
+            deadline_s=deadline_s,
+            isolation_level=kafka.isolation_level,
+            commits=kafka.publisher == "plain",
+        )
+
+    async def _finish(self) -> None:
+        """Stop intake, let the window empty, commit: the order of a clean stop."""
+        self._end_for_certain(self._settings.window.drain_timeout_s + _STOP_GRACE_S)
+        _log.info("worker_stopping", in_flight=self._pipeline and self._pipeline.in_flight)
+        self._app.flow_control.suspend()
+        left = await self._drain()
+        committed = await self._app.consumer.force_commit()
+        _log.info("worker_drained", left=left, committed=committed)
+
+    async def _drain(self) -> int:
+        if self._pipeline is None:
+            return 0
+        return await self._pipeline.drain(self._settings.window.drain_timeout_s)
+
+    def _on_fatal(self, exc: BaseException) -> None:
+        if self._fatal is not None:
+            return
+        self._fatal = exc
+        _log.critical("worker_fatal", error=repr(exc), exc_info=exc)
+        self._end_for_certain(_FATAL_GRACE_S)
+        self._stopping.set()
+
+    def _end_for_certain(self, after_s: float) -> None:
+        """End the process then, unless `run` is done; also when the event loop is stuck."""
+        timer = threading.Timer(after_s, os._exit, (exits.exit_code(self._fatal) or exits.FATAL,))
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def _ready(self) -> bool:
+        return self._fatal is None and self._pipeline is not None and bool(self._app.started)
+
+    def _refresh(self) -> None:
+        """Set the gauges that are read, not counted."""
+        if self._pipeline is None:
+            return
+        self._metrics.oldest_in_flight.set(self._pipeline.oldest_age_s())
+        if self._app.started:
+            # Partitions that went to others leave no stale figure behind.
+            self._metrics.lag.clear()
+            for tp in self._app.consumer.assignment():
+                end = self._app.consumer.highwater(tp)
+                done = self._pipeline.positions().get((tp.topic, tp.partition))
+                done = done or self._app.consumer._committed_offset.get(tp)
+                if tp.topic == self._settings.kafka.topic and end is not None:
+                    self._metrics.lag.labels(str(tp.partition)).set(max(0, end - (done or 0)))
+
+
+def make_publisher(kafka: KafkaSettings) -> Publisher:
+    """The publisher that the settings name."""
+    plain = kafka.publisher == "plain"
+    return PlainPublisher(kafka) if plain else TransactionalPublisher(kafka)
+
+
+async def run_worker(settings: Settings) -> int:
+    """Run one worker to its end; the exit code."""
+    return await Worker(settings).run()

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from stream_judge.errors import LaneLostError, OffsetError
+from stream_judge.publisher import Partition, Sink
+from stream_judge.settings import KafkaSettings
+from stream_judge.testing import make_record
+from stream_judge.transactions import TransactionalPublisher
+from stream_judge.verdict import Outcome, OutputRecord
+from tests.kafka.log import committed, read_topic, send
+
+
+@pytest.fixture
+async def publisher(settings: KafkaSettings) -> AsyncIterator[TransactionalPublisher]:
+    publisher = TransactionalPublisher(settings)
+    await publisher.start()
+    yield publisher
+    await publisher.stop()
+
+
+def run(settings: KafkaSettings, offsets: Sequence[int], partition: int = 0) -> list[Outcome]:
+    outcomes = []
+    for offset in offsets:
+        record = make_record(
+            b"{}", key=b"p", topic=settings.topic, partition=partition, offset=offset
+        )
+        headers = (
+            ("sj-source-partition", str(partition).encode()),
+            ("sj-source-offset", str(offset).encode()),
+        )
+        output = OutputRecord("verdicts", b"p-%d" % offset, b"{}", headers)
+        outcomes.append(Outcome(record, "judged", "above_publish", "publish", (output,)))
+    return outcomes
+
+
+def mine(settings: KafkaSettings, *numbers: int) -> list[Partition]:
+    return [(settings.topic, number) for number in numbers]
+
+
+async def places(settings: KafkaSettings) -> list[tuple[int, int]]:
+    return sorted(found.place for found in await read_topic(settings, settings.verdict_topic))
+
+
+async def test_a_run_and_its_offset_are_one(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 5)
+    sinks = await publisher.open(mine(settings, 0, 1), 3)
+    found = await committed(settings)
+    assert {p[1]: (c.offset, c.generation) for p, c in found.items()} == {0: (0, 3), 1: (0, 3)}
+    sink = sinks[settings.topic, 0]
+    await sink.publish(run(settings, [0, 1, 2]))
+    await sink.publish(run(settings, [3, 4]))
+    assert await places(settings) == [(0, offset) for offset in range(5)]
+    assert (await committed(settings))[settings.topic, 0].offset == 5
+    for each in sinks.values():
+        await each.close()
+
+
+async def test_of_two_owners_only_one_writes(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 5)
+    old: Sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    await old.publish(run(settings, [0]))
+    new: Sink = (await publisher.open(mine(settings, 0), 2))[settings.topic, 0]
+    await new.publish(run(settings, [1, 2]))
+    # A zombie wakes up with what it held.
+    with pytest.raises(LaneLostError):
+        await old.publish(run(settings, [1]))
+    # Its new producer has shut the owner out, which finds its own offset and goes on.
+    await new.publish(run(settings, [3, 4]))
+    assert await places(settings) == [(0, offset) for offset in range(5)]
+    await old.close()
+    await new.close()
+
+
+async def test_what_a_former_owner_left_open_is_aborted(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 2)
+    old = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    producer = old._producer  # type: ignore[attr-defined]
+    await producer.begin_transaction()
+    await (await producer.send(settings.verdict_topic, b"half", key=b"p"))
+    new = (await publisher.open(mine(settings, 0), 2))[settings.topic, 0]
+    await new.publish(run(settings, [0, 1]))
+    assert await places(settings) == [(0, 0), (0, 1)]
+    await old.close()
+    await new.close()
+
+
+async def test_an_answer_that_was_lost_is_found_in_the_offset(
+    settings: KafkaSettings, publisher: TransactionalPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 2)
+    sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    producer = sink._producer  # type: ignore[attr-defined]
+    commit = producer.commit_transaction
+
+    async def commit_and_lose() -> None:
+        await commit()
+        raise TimeoutError
+
+    monkeypatch.setattr(producer, "commit_transaction", commit_and_lose)
+    await sink.publish(run(settings, [0, 1]))
+    assert await places(settings) == [(0, 0), (0, 1)]
+    assert (await committed(settings))[settings.topic, 0].offset == 2
+    await sink.close()
+
+
+async def test_a_partition_of_a_known_group_without_an_offset_is_an_operators_case(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    await send(settings, [(b"p", b"{}", 0), (b"p", b"{}", 1)])
+    first = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    await first.close()
+    with pytest.raises(OffsetError, match="on_missing_offset"):
+        await publisher.open(mine(settings, 1), 2)
+    decided = TransactionalPublisher(settings.model_copy(update={"on_missing_offset": "latest"}))
+    await decided.start()
+    sinks = await decided.open(mine(settings, 1), 2)
+    assert (await committed(settings))[settings.topic, 1].offset == 1
+    await sinks[settings.topic, 1].close()
+    await decided.stop()

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from stream_judge.errors import OffsetError
+from stream_judge.offsets import Committed, metadata_of, start_offsets
+from stream_judge.offsets import _generation as generation_in
+
+A, B = ("t", 0), ("t", 1)
+RANGES = {A: (10, 50), B: (0, 20)}
+
+
+def test_a_new_group_begins_at_what_is_there() -> None:
+    assert start_offsets({}, RANGES, 1, None) == {A: 10, B: 0}
+
+
+def test_committed_offsets_are_taken_up() -> None:
+    known = {A: Committed(50, 4), B: Committed(7, 4)}
+    assert start_offsets(known, RANGES, 9, None) == {A: 50, B: 7}
+
+
+def test_what_a_peer_has_just_committed_does_not_make_the_group_an_old_one() -> None:
+    assert start_offsets({A: Committed(12, 1)}, {B: RANGES[B]}, 1, None) == {B: 0}
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        ({A: Committed(12, 1)}, "t/1: no offset is committed"),
+        ({A: Committed(12, -1)}, "t/1: no offset is committed"),
+        ({A: Committed(12, 2), B: Committed(21, 2)}, "offset 21 is committed, the log has 0 to 20"),
+        ({A: Committed(9, 2), B: Committed(1, 2)}, "t/0: offset 9 is committed"),
+    ],
+)
+def test_lost_offsets_stop_the_worker_until_an_operator_decides(
+    known: dict[tuple[str, int], Committed], says: str
+) -> None:
+    with pytest.raises(OffsetError, match=says):
+        start_offsets(known, RANGES, 2, None)
+    decided = start_offsets(known, RANGES, 2, "earliest")
+    assert decided[B] in (0, 1)
+    assert start_offsets(known, RANGES, 2, "latest")[B] in (1, 20)
+
+
+@pytest.mark.parametrize("text", ["", None, "host-7", "sj-generation=", "sj-generation=x"])
+def test_metadata_of_others_names_no_generation(text: str | None) -> None:
+    assert generation_in(text) == -1
+
+
+def test_metadata_is_read_back() -> None:
+    assert generation_in(metadata_of(17)) == 17
