@@ -190,9 +190,12 @@ def _need(module: str, extra: str) -> None:
 @cache
 def full_app() -> typer.Typer:
     """All commands, also those that live in modules of their own."""
+    from stream_judge.commands import letters
     from stream_judge.training.cli import app as training_app
 
     app.add_typer(training_app, name="train")
+    app.add_typer(letters.app, name="dead-letters")
+    app.command("explain")(letters.explain_record)
     return app
 
 

@@ -1,0 +1,79 @@
+"""What an operator asks: dead letters, redriving them, what became of a record."""
+
+from __future__ import annotations
+
+import orjson
+
+from stream_judge.dead_letters import dead_letters, redrive
+from stream_judge.errors import DecodeError
+from stream_judge.events import SourceRecord
+from stream_judge.explain import explain
+from stream_judge.settings import KafkaSettings
+from stream_judge.topic_reader import open_reader
+from stream_judge.transactions import TransactionalPublisher
+from stream_judge.verdict import VerdictWriter
+from tests.kafka.log import send
+
+WRITER = VerdictWriter(source="/test", max_record_bytes=200_000)
+
+
+async def publish_dead_letters(settings: KafkaSettings, records: list[SourceRecord]) -> None:
+    publisher = TransactionalPublisher(settings)
+    await publisher.start()
+    sinks = await publisher.open([(settings.topic, 0)], 1)
+    error = DecodeError("no JSON; look at the mapping")
+    await sinks[settings.topic, 0].publish(
+        [
+            WRITER.dead_letter(r, error, stage="decode", attempts=1, product_id="p-1")
+            for r in records
+        ]
+    )
+    await sinks[settings.topic, 0].close()
+    await publisher.stop()
+
+
+def source(settings: KafkaSettings, offset: int, value: bytes | None) -> SourceRecord:
+    headers = (("shop", b"north"), ("empty", None))
+    return SourceRecord(settings.topic, 0, offset, 1_700_000_000_000, b"k", value, headers)
+
+
+async def test_dead_letters_go_back_as_they_came(settings: KafkaSettings) -> None:
+    values = [b"{not json", b"\xff\xfe", b"x" * 300_000]
+    await send(settings, [(b"k", value, 0) for value in values])
+    await publish_dead_letters(
+        settings, [source(settings, i, value) for i, value in enumerate(values)]
+    )
+    found = [letter async for letter in dead_letters(settings, codes=["bad_event"])]
+    assert [letter.code for letter in found] == ["bad_event"] * 3
+    assert [letter.whole for letter in found] == [True, True, False]
+    assert [letter async for letter in dead_letters(settings, codes=["other"])] == []
+    assert [letter async for letter in dead_letters(settings, until_ms=1)] == []
+
+    sent: list[int] = []
+    await redrive(settings, found[:2], on_sent=lambda letter: sent.append(letter.offset))
+    assert sent == [letter.offset for letter in found[:2]]
+    async with open_reader(settings) as reader:
+        records = [record async for record in reader.records(settings.topic)]
+    again = [r for r in records if dict(r.headers).get("sj-redriven")]
+    assert sorted(r.value for r in again) == sorted(values[:2])
+    assert all(
+        r.key == b"k" and r.headers[:2] == (("shop", b"north"), ("empty", None)) for r in again
+    )
+
+
+async def test_a_record_is_explained(settings: KafkaSettings) -> None:
+    await send(settings, [(b"k", b"{not json", 0)] * 3)
+    await publish_dead_letters(settings, [source(settings, i, b"{not json") for i in range(2)])
+    found = await explain(settings, settings.topic, 0, 1)
+    assert found.state == "dead_letter"
+    verdict, letter = found.outputs
+    assert verdict["value"]["reason"] == "bad_event"
+    assert letter["headers"]["sj-source-offset"] == "1"
+    assert orjson.dumps(found.outputs)
+    waiting = await explain(settings, settings.topic, 0, 2)
+    assert (waiting.state, waiting.detail) == (
+        "in_lag",
+        "the group stands at offset 2; 0 records come first",
+    )
+    assert (await explain(settings, settings.topic, 0, 3)).state == "not_there"
+    assert (await explain(settings, settings.topic, 1, 0)).state == "not_there"
