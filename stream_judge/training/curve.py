@@ -25,9 +25,9 @@ def draw_curve(log_path: Path, out: Path) -> None:
         for name in _FORMS:
             _line(dev, measured, name)
         dev.set_title("development split: named rules, by text form")
-        for name in ("covered", "named8", "hidden8", "ideal8", "hidden2", "ideal2"):
+        for name in ("covered", "named8", "hidden8", "ideal8", "hidden2", "ideal2", "policy"):
             _line(samples, measured, name)
-        samples.set_title("development split: samples")
+        samples.set_title("development split: samples, policy bits")
         _line(loss, judge, "loss")
         loss.set_title("loss")
         for axes in (train, dev, samples):
