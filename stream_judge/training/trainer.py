@@ -34,6 +34,8 @@ Loss = Callable[[JudgeNetwork, Batch, Tensor], tuple[Tensor, dict[str, float]]]
 _PEAK_RATE = 1.2e-3
 _MUON_RATE = 0.02
 _WARM_UP = 100
+# Muon's step has one size, whatever the gradient's: what a loss weighs is its share of it.
+_READING_WEIGHT = 5.0
 _TABLE_SEED = 4
 # Steps behind the opening until only `_PLAIN_SHARE` of the instructions are plain.
 _TO_PLAIN_STEPS = 1000
@@ -271,7 +273,7 @@ class Trainer:
     def _read(self) -> dict[str, float]:
         kind = replace(READING, simple=self._simple())
         batch = self._writer.write(kind, READING_ROWS, (self._seed, self._step, 3))
-        scores = self._learn(batch, compute_reading_loss)
+        scores = self._learn(batch, compute_reading_loss, _READING_WEIGHT)
         return {name: score for name, score in scores.items() if name != "loss"}
 
     def _judge(self) -> dict[str, float]:
@@ -287,13 +289,13 @@ class Trainer:
         )
         return {**scores, kind.form: scores["named"]}
 
-    def _learn(self, batch: Batch, compute: Loss) -> dict[str, float]:
+    def _learn(self, batch: Batch, compute: Loss, weight: float = 1.0) -> dict[str, float]:
         """Add a batch's gradients; its scores, the loss among them."""
         scores: dict[str, list[float]] = defaultdict(list)
         for rows in batch.by_length():
             loss, found = compute(self._network, rows, self._train.features)
             loss = loss * len(rows.rule) / len(batch.rule)
-            loss.backward()
+            (weight * loss).backward()
             found["loss"] = float(loss.detach())
             for name, score in found.items():
                 scores[name].append(score)
