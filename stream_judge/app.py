@@ -17,6 +17,14 @@ _SCHEME = "streamjudge"
 drivers.TRANSPORTS.aliases[_SCHEME] = "stream_judge.source:SourceTransport"
 
 
+class WorkerApp(faust.App):  # type: ignore[misc]  # faust has no types
+    """A Faust application that keeps nothing on disk."""
+
+    def _create_directories(self) -> None:
+        # Faust makes folders for tables in the working directory; there are no tables.
+        return
+
+
 def build_app(kafka: KafkaSettings) -> faust.App:
     """The Faust application, without its agent."""
     servers = kafka.bootstrap_servers.split(",")
@@ -28,7 +36,7 @@ def build_app(kafka: KafkaSettings) -> faust.App:
             mechanism=kafka.sasl_mechanism,
             ssl_context=credentials,
         )
-    return faust.App(
+    return WorkerApp(
         kafka.application,
         broker=[URL(f"{_SCHEME}://{server.strip()}") for server in servers],
         broker_credentials=credentials,
