@@ -114,7 +114,7 @@ class Batch:
         return self.shown != self.told
 
     def by_length(self) -> list[Batch]:
-        """The same rows in two to four batches of like length: a third less padding."""
+        """The same rows in two to four batches of like length, which need less padding."""
         lengths = (self.ids != 0).sum(1)
         parts = min(4, max(2, len(lengths) // 10), len(lengths))
         return [

@@ -62,7 +62,7 @@ WHOLE: Mix = (
     (0.11, EpisodeKind("spec", 1, named=0.95), 17),
     (0.12, EpisodeKind("mixed", 4), 7),
 )
-# A quarter of the picture tokens says the same in fewer: a third more episodes a second.
+# A quarter of the picture tokens says the same in shorter rows: more titles in a batch.
 SHORT: Mix = tuple(
     (weight, replace(kind, sparse=True), episodes + episodes // 3 * (kind.form == "title"))
     for weight, kind, episodes in WHOLE
@@ -348,10 +348,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _make_optimisers(network: JudgeNetwork) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the blocks' matrices, AdamW for the rest.
-
-    Measured over the first 400 steps against AdamW alone: loss 6.1 against 7.0.
-    """
+    """Muon for the blocks' matrices, AdamW for the rest."""
     matrices = [p for p in network.decoder.blocks.parameters() if p.dim() == 2]
     # Aligned already in the vision stage: a third of the rate keeps the alignment. The words
     # of instructions are not aligned with anything, and there are thousands of them.
