@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import faust
+from faust.auth import OAuthCredentials
 from faust.transport import drivers
 from yarl import URL
 
-from stream_judge.connection import ssl_context
+from stream_judge.connection import ssl_context, token_provider
 from stream_judge.events import SourceRecord
 from stream_judge.pipeline import Pipeline
 from stream_judge.settings import KafkaSettings
@@ -28,18 +29,10 @@ class WorkerApp(faust.App):  # type: ignore[misc]  # faust has no types
 def build_app(kafka: KafkaSettings) -> faust.App:
     """The Faust application, without its agent."""
     servers = kafka.bootstrap_servers.split(",")
-    credentials: Any = ssl_context(kafka)
-    if kafka.security_protocol.startswith("SASL"):
-        credentials = faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password and kafka.sasl_password.get_secret_value(),
-            mechanism=kafka.sasl_mechanism,
-            ssl_context=credentials,
-        )
     return WorkerApp(
         kafka.application,
         broker=[URL(f"{_SCHEME}://{server.strip()}") for server in servers],
-        broker_credentials=credentials,
+        broker_credentials=_credentials(kafka),
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=kafka.session_timeout_s / 10,
         broker_rebalance_timeout=kafka.session_timeout_s * 2,
@@ -56,6 +49,26 @@ def build_app(kafka: KafkaSettings) -> faust.App:
         web_enabled=False,
         store="memory://",
         datadir=None,
+    )
+
+
+def _credentials(settings: KafkaSettings) -> Any:
+    """What Faust connects with; None for a plain connection.
+
+    Raises:
+        ConfigError: See `ssl_context`.
+    """
+    context = ssl_context(settings)
+    if not settings.uses_sasl:
+        return context
+    if settings.sasl_mechanism == "OAUTHBEARER":
+        return OAuthCredentials(oauth_cb=token_provider(settings), ssl_context=context)
+    assert settings.sasl_password is not None, "checked with the settings"
+    return faust.SASLCredentials(
+        username=settings.sasl_username,
+        password=settings.sasl_password.get_secret_value(),
+        mechanism=settings.sasl_mechanism,
+        ssl_context=context,
     )
 
 

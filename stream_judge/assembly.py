@@ -9,10 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from stream_judge.errors import InferenceError
+from stream_judge.freeze import FreezeTicker
 from stream_judge.images.loader import ImageLoader
+from stream_judge.images.patience import Patience
 from stream_judge.judge import Judge, Observer
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
+from stream_judge.outage import Outages
 from stream_judge.policy import load_policies
 from stream_judge.settings import Settings
 from stream_judge.triton import ModelSpec, TritonJudge
@@ -23,15 +26,29 @@ _log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def build_judge(
-    settings: Settings, metrics: Metrics, *, observer: Observer | None = None
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    observer: Observer | None = None,
+    outages: Outages | None = None,
 ) -> AsyncIterator[Judge]:
     """A judge with all it needs; waits for the model server as long as it is out."""
+    outages = outages or Outages()
+    window = settings.window
     async with AsyncExitStack() as stack:
+        freeze = FreezeTicker()
+        stack.callback(asyncio.create_task(freeze.run()).cancel)
         client = TritonJudge(settings.triton, on_batch=metrics.batch_rows.observe)
         await client.start()
         stack.push_async_callback(client.close)
         model = await _wait_for_model(client)
-        loader = ImageLoader(settings.images, model.pixels)
+        patience = Patience(
+            settings.images.own_hosts,
+            outages,
+            first_s=window.retry_first_s,
+            last_s=window.retry_last_s,
+        )
+        loader = ImageLoader(settings.images, model.pixels, patience, freeze)
         await loader.start()
         stack.push_async_callback(loader.close)
         policies = await load_policies(settings.policies, model.pixels, loader.decode)
@@ -45,9 +62,10 @@ async def build_judge(
                 source=f"/stream_judge/{settings.kafka.application}",
                 max_record_bytes=settings.kafka.max_record_bytes,
             ),
-            window=settings.window,
+            window=window,
             metrics=metrics,
             observer=observer,
+            outages=outages,
         )
         await judge.check_policies()
         yield judge

@@ -17,6 +17,7 @@ from stream_judge.errors import StreamJudgeError
 from stream_judge.images.loader import ImageLoader
 from stream_judge.mapping import Mapping
 from stream_judge.policy import Policy, load_policies
+from stream_judge.rights import check_rights
 from stream_judge.serving.decoder import manifest_digest
 from stream_judge.settings import Settings
 from stream_judge.topics import check_topics
@@ -48,6 +49,7 @@ async def examine(settings: Settings, repository: Path | None = None) -> list[Fi
     findings = [_runtimes(), _mapping(settings)]
     try:
         findings += [Finding("topic", ok, line) for ok, line in await check_topics(settings.kafka)]
+        findings += [Finding("right", ok, line) for ok, line in await check_rights(settings.kafka)]
     except StreamJudgeError as exc:
         findings.append(Finding("broker", False, exc.message))
     client = TritonJudge(settings.triton)

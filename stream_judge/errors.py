@@ -12,6 +12,8 @@
     │   ├── ImageBlockedError     an address that must not be reached
     │   ├── ImageNotFoundError    gone (404, 410 and other 4xx)
     │   ├── ImageUnreachableError refused, reset, 5xx (retriable)
+    │   │   ├── NameUnresolvedError   its host's name leads nowhere (retriable)
+    │   │   └── ResolverOutError      no name resolves: waited for (retriable)
     │   ├── ImageTimeoutError     too slow (retriable)
     │   ├── ImageTooLargeError    bytes or pixels over the limit
     │   └── ImageDecodeError      not a picture
@@ -25,6 +27,8 @@
     ├── PublishError              the broker did not confirm (retriable)
     ├── LaneLostError             another worker has taken a partition over
     ├── OffsetError               the group has no usable offset for a partition
+    ├── StalledError              no progress although there is work
+    ├── DeadLetterLimitError      too many of the last outcomes are dead letters
     └── ExportError               a checkpoint that cannot be exported
 
 `code` is what verdicts, dead letters and metrics carry; `retriable` says whether the
@@ -123,6 +127,14 @@ class ImageUnreachableError(ImageError):
     retriable = True
 
 
+class NameUnresolvedError(ImageUnreachableError):
+    """The name of a picture's host leads nowhere: the seller's fault, or the resolver's."""
+
+
+class ResolverOutError(ImageUnreachableError):
+    """No name resolves, not even the operator's canary: an outage, not the seller's fault."""
+
+
 class ImageTimeoutError(ImageError):
     """The picture did not arrive in time."""
 
@@ -204,6 +216,18 @@ class OffsetError(StreamJudgeError):
     """A partition's committed offset is missing or out of range; an operator decides."""
 
     code = "offset_missing"
+
+
+class StalledError(StreamJudgeError):
+    """The worker makes no progress although there is work."""
+
+    code = "stalled"
+
+
+class DeadLetterLimitError(StreamJudgeError):
+    """Too many of the last outcomes are dead letters: something is wrong with all of them."""
+
+    code = "too_many_dead_letters"
 
 
 class ExportError(StreamJudgeError):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from stream_judge.errors import LaneLostError, OffsetError, PublishError
+from stream_judge.errors import (
+    DeadLetterLimitError,
+    LaneLostError,
+    OffsetError,
+    PublishError,
+    StalledError,
+)
 
-OK, FATAL, LANE_LOST, OFFSETS, PUBLISH = 0, 70, 72, 73, 75
+OK, FATAL, STALLED, LANE_LOST, OFFSETS, DEAD_LETTERS, PUBLISH = 0, 70, 71, 72, 73, 74, 75
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (StalledError, STALLED),
     (LaneLostError, LANE_LOST),
     (OffsetError, OFFSETS),
+    (DeadLetterLimitError, DEAD_LETTERS),
     (PublishError, PUBLISH),
 )
 

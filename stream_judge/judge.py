@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -30,6 +29,7 @@ from stream_judge.events import ProductUpdate, SourceRecord
 from stream_judge.images.loader import LoadedImage
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
+from stream_judge.outage import Circuit, Outages
 from stream_judge.policy import Policy, PolicySet
 from stream_judge.settings import WindowSettings
 from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
@@ -82,6 +82,7 @@ class Judge:
         window: Waits between attempts.
         metrics: Counts.
         observer: Told every step, for `stream-judge judge`.
+        outages: Told when the model server is out.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Judge:
         window: WindowSettings,
         metrics: Metrics,
         observer: Observer | None = None,
+        outages: Outages | None = None,
     ) -> None:
         self._mapping = mapping
         self._policies = policies
@@ -103,8 +105,15 @@ class Judge:
         self._loader = loader
         self._client = client
         self._writer = writer
-        self._window = window
         self._metrics = metrics
+        self._circuit = Circuit(
+            "triton",
+            outages or Outages(),
+            first_s=window.retry_first_s,
+            last_s=window.retry_last_s,
+            is_outage=_is_outage,
+            on_retry=self._report_outage,
+        )
         self._observe: Observer = observer or (lambda step, detail: None)
         side = model.pixels.size
         self._probe = np.full((side, side, 3), 127, np.uint8)
@@ -290,37 +299,16 @@ class Judge:
         return await self._client.judge(self._probe, _PROBE_TEXT, policy.bundle)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[RowResult]]) -> RowResult:
-        return await retry_outage(
-            attempt,
-            first_s=self._window.retry_first_s,
-            last_s=self._window.retry_last_s,
-            on_retry=lambda exc: self._metrics.retries.labels(exc.code).inc(),
-        )
+        return await self._circuit.call(attempt)
+
+    def _report_outage(self, exc: Exception, wait_s: float) -> None:
+        assert isinstance(exc, InferenceError)
+        self._metrics.retries.labels(exc.code).inc()
+        _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
 
 
-async def retry_outage(
-    attempt: Callable[[], Awaitable[RowResult]],
-    *,
-    first_s: float,
-    last_s: float,
-    on_retry: Callable[[InferenceError], None],
-) -> RowResult:
-    """Repeat while the operator's own parts are out, with growing waits and jitter.
-
-    A time-out never becomes an outcome: it is repeated like any other outage.
-    """
-    wait_s = first_s
-    while True:
-        try:
-            return await attempt()
-        except InferenceError as exc:
-            if not exc.retriable:
-                raise
-            on_retry(exc)
-            _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
-        # Jitter spreads the workers' attempts; it touches no score.
-        await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311
-        wait_s = min(wait_s * 2, last_s)
+def _is_outage(exc: Exception) -> bool:
+    return isinstance(exc, InferenceError) and exc.retriable
 
 
 def _describe(update: ProductUpdate) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
+        self.circuit_open = Gauge(
+            "stream_judge_circuit_open",
+            "1 while something of the operator's is known to be out (triton, kafka, resolver, "
+            "object_store).",
+            ("dependency",),
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "stream_judge_in_flight_records",
             "Records taken in whose outcomes are not confirmed yet.",

@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from stream_judge.connection import client_options
-from stream_judge.errors import OffsetError, PublishError
+from stream_judge.connection import client_options, unreachable
+from stream_judge.errors import OffsetError
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 
@@ -67,7 +67,7 @@ class GroupOffsets:
             await asyncio.sleep(0)
         except (KafkaError, OSError) as exc:
             await self.stop()
-            raise PublishError(f"no broker at {self._settings.bootstrap_servers}: {exc}") from exc
+            raise unreachable(self._settings, exc) from exc
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from stream_judge.dead_letter_limit import DeadLetterLimit
 from stream_judge.errors import LaneLostError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
@@ -78,6 +79,7 @@ class Pipeline:
         self._settings = settings
         self._metrics = metrics
         self._on_fatal = on_fatal
+        self._limit = DeadLetterLimit(settings.dead_letter_limit, settings.dead_letter_sample)
         self._lanes: dict[LaneKey, _Lane] = {}
         self._records = 0
         self._bytes = 0
@@ -194,6 +196,7 @@ class Pipeline:
         outcomes = [entry.task.result() for entry in run]
         if lane.dead:
             return
+        self._limit.admit(outcomes)
         with self._metrics.stage("publish"):
             await lane.sink.publish(outcomes)
         if lane.dead:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options
+from stream_judge.connection import client_options, unreachable
 from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -128,7 +128,7 @@ class PlainPublisher:
         try:
             await self._producer.start()
         except (KafkaError, OSError) as exc:
-            raise PublishError(f"no broker at {self._settings.bootstrap_servers}: {exc}") from exc
+            raise unreachable(self._settings, exc) from exc
 
     async def open(
         self, partitions: Collection[Partition], generation: int

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -72,12 +79,51 @@ class KafkaSettings(_Section):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How the broker is talked to."
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "SCRAM-SHA-512", description="For the SASL protocols."
     )
-    sasl_username: str | None = Field(None, description="For the SASL protocols.")
-    sasl_password: SecretStr | None = Field(None, description="For the SASL protocols.")
+    sasl_username: str | None = Field(None, description="For PLAIN and SCRAM.")
+    sasl_password: SecretStr | None = Field(None, description="For PLAIN and SCRAM.")
+    oauth_token_file: Path | None = Field(
+        None, description="For OAUTHBEARER: a file with the token, read for every connection."
+    )
+    oauth_token_url: str | None = Field(
+        None, description="For OAUTHBEARER: endpoint of the client-credentials grant."
+    )
+    oauth_client_id: str | None = Field(None, description="Goes with oauth_token_url.")
+    oauth_client_secret: SecretStr | None = Field(None, description="Goes with oauth_token_url.")
+    oauth_scope: str | None = Field(None, description="Goes with oauth_token_url, if asked for.")
     ssl_ca_file: Path | None = Field(None, description="Authority of the broker's certificate.")
+    ssl_check_hostname: bool = Field(
+        True, description="Whether the broker's certificate must name its host."
+    )
+    ssl_cert_file: Path | None = Field(
+        None, description="Own certificate for mutual TLS, PEM with its chain."
+    )
+    ssl_key_file: Path | None = Field(None, description="Its key; by default in the same file.")
+    ssl_key_password: SecretStr | None = Field(None, description="Password of that key.")
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether clients have to say who they are with SASL."""
+        return self.security_protocol.startswith("SASL")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.uses_sasl and self.sasl_mechanism == "OAUTHBEARER":
+            grant = (self.oauth_token_url, self.oauth_client_id, self.oauth_client_secret)
+            if (self.oauth_token_file is None) != all(part is not None for part in grant):
+                raise ValueError(
+                    "OAUTHBEARER needs either oauth_token_file, or oauth_token_url with "
+                    "oauth_client_id and oauth_client_secret"
+                )
+        elif self.uses_sasl and (self.sasl_username is None or self.sasl_password is None):
+            raise ValueError(f"{self.sasl_mechanism} needs sasl_username and sasl_password")
+        if self.ssl_key_file is not None and self.ssl_cert_file is None:
+            raise ValueError("ssl_key_file goes with ssl_cert_file")
+        if self.ssl_cert_file is not None and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ssl_cert_file is for security_protocol SSL or SASL_SSL")
+        return self
 
 
 class WindowSettings(_Section):
@@ -96,8 +142,26 @@ class WindowSettings(_Section):
     drain_timeout_s: float = Field(
         15.0, ge=0, description="At a stop or rebalance: how long work under way may finish."
     )
-    retry_first_s: float = Field(0.2, gt=0, description="First wait while Triton is out, seconds.")
+    retry_first_s: float = Field(
+        0.2, gt=0, description="First wait while something of the operator's is out, seconds."
+    )
     retry_last_s: float = Field(10.0, gt=0, description="Longest such wait, seconds.")
+    stall_limit_s: float = Field(
+        300.0,
+        ge=10,
+        description="How long there may be work, no outage and no outcome: half of it makes the "
+        "worker unready, all of it ends it, seconds.",
+    )
+    dead_letter_limit: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of dead letters among the last outcomes above which the worker stops; "
+        "1 never stops it.",
+    )
+    dead_letter_sample: int = Field(
+        200, ge=20, description="How many outcomes that share is taken of."
+    )
 
 
 class WebSettings(_Section):

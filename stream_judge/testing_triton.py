@@ -42,6 +42,7 @@ class StubTriton:
     Attributes:
         rows: Rows of each request so far.
         out: While it is set, every request is refused as unavailable.
+        odd: "nan" answers NaN for sound rows, "shape" leaves out the last row.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class StubTriton:
         self._server: Any = None
         self.rows: list[int] = []
         self.out = False
+        self.odd = ""
         self.url = ""
 
     async def start(self) -> None:
@@ -88,6 +90,10 @@ class StubTriton:
             self._score(text) if status == "ok" else float("nan")
             for text, status in zip(texts, statuses, strict=True)
         ]
+        if self.odd == "nan":
+            scores = [float("nan")] * len(scores)
+        elif self.odd == "shape":
+            texts, statuses, scores = texts[1:], statuses[1:], scores[1:]
         return _answer(texts, statuses, scores)
 
     def _row_status(self, text: str, policy: bytes) -> str:

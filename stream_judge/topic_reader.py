@@ -9,8 +9,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.connection import client_options, unreachable
+from stream_judge.errors import ConfigError
 from stream_judge.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -100,7 +100,7 @@ async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
     try:
         await consumer.start()
     except (KafkaError, OSError) as exc:
-        raise PublishError(f"no broker at {settings.bootstrap_servers}: {exc}") from exc
+        raise unreachable(settings, exc) from exc
     try:
         yield TopicReader(consumer)
     finally:

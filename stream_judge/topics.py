@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from stream_judge.connection import client_options
+from stream_judge.connection import client_options, unreachable
 from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 
@@ -39,9 +39,7 @@ async def _admin(settings: KafkaSettings) -> Any:
     try:
         await client.start()
     except (KafkaError, OSError) as exc:
-        raise PublishError(
-            f"no broker at {settings.bootstrap_servers}: {exc}; check kafka.bootstrap_servers"
-        ) from exc
+        raise unreachable(settings, exc) from exc
     return client
 
 

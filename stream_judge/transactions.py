@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,12 +26,14 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
+    KafkaTimeoutError,
     ProducerFenced,
 )
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_judge.errors import LaneLostError, PublishError
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of, start_offsets
+from stream_judge.outage import Outages
 from stream_judge.publisher import Partition, Sink, make_producer, name_run, send_run, topics_of
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -39,7 +42,7 @@ _log = structlog.get_logger(__name__)
 # Opening one is a round trip or two; more at a time only queue at the broker.
 _AT_A_TIME = 32
 _REOPENINGS = 3
-_FIRST_PAUSE_S = 0.5
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _STOP_S = 2.0
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
@@ -49,10 +52,12 @@ class TransactionalPublisher:
 
     Args:
         settings: Broker, topics, group, time-outs.
+        outages: Told while the broker is out.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, outages: Outages | None = None) -> None:
         self._settings = settings
+        self._outages = outages or Outages()
         self._offsets = GroupOffsets(settings)
 
     async def start(self) -> None:
@@ -70,7 +75,9 @@ class TransactionalPublisher:
         if not partitions:
             return {}
         sinks = {
-            partition: _TransactionalSink(self._settings, self._offsets, partition, generation)
+            partition: _TransactionalSink(
+                self._settings, self._offsets, partition, generation, self._outages
+            )
             for partition in sorted(partitions)
         }
         try:
@@ -104,7 +111,9 @@ class _TransactionalSink:
         offsets: GroupOffsets,
         partition: Partition,
         generation: int,
+        outages: Outages,
     ) -> None:
+        self._outages = outages
         self._settings = settings
         self._offsets = offsets
         self._partition = partition
@@ -139,36 +148,48 @@ class _TransactionalSink:
     async def publish(self, run: Sequence[Outcome]) -> None:
         """See `Sink.publish`.
 
+        While the broker is out it goes on trying: the lane's end cancels it.
+
         Raises:
             LaneLostError: Somebody else has committed for the partition.
-            PublishError: Three new producers made no progress.
+            PublishError: The broker refused, and three new producers too.
         """
         end = run[-1].record.offset + 1
-        error: BaseException | None = None
-        for attempt in range(_REOPENINGS + 1):
+        attempts = refusals = 0
+        while True:
             try:
                 if self._producer is None and await self._reopen(run, end):
+                    self._outages.end("kafka")
                     return
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
             except (KafkaError, TimeoutError, OSError) as exc:
-                error = exc
                 _log.warning("transaction_failed", run=name_run(run), error=repr(exc))
                 await self.close()
-                await asyncio.sleep(self._pause_s(exc, attempt))
+                attempts += 1
+                if _is_outage(exc):
+                    self._outages.begin("kafka")
+                else:
+                    refusals += 1
+                if refusals > _REOPENINGS:
+                    raise PublishError(
+                        f"{name_run(run)}: {_REOPENINGS} new producers made no progress: {exc!r}"
+                    ) from exc
+                await asyncio.sleep(self._pause_s(exc, attempts))
             else:
                 self._position = end
+                self._outages.end("kafka")
                 return
-        raise PublishError(
-            f"{name_run(run)}: {_REOPENINGS} new producers made no progress: {error!r}"
-        ) from error
 
-    def _pause_s(self, exc: BaseException, attempt: int) -> float:
+    def _pause_s(self, exc: BaseException, attempts: int) -> float:
         if isinstance(exc, _FENCED):
             # If the partition has moved, the group will tell within a heartbeat, and this
             # lane ends. A new producer at once would shut its owner out.
             return self._settings.session_timeout_s / 10
-        return _FIRST_PAUSE_S * 2.0**attempt
+        # A fixed bound for the doublings, too: an outage may last for days.
+        wait_s = min(_LAST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(attempts - 1, 8))
+        # Jitter spreads the lanes' attempts; it touches no outcome.
+        return wait_s * random.uniform(0.5, 1.0)  # noqa: S311
 
     async def close(self) -> None:
         """Throw the producer away; an open transaction is aborted by the next one."""
@@ -205,6 +226,13 @@ class _TransactionalSink:
             {place: offset}, self._settings.application
         )
         await self._producer.commit_transaction()
+
+
+def _is_outage(exc: BaseException) -> bool:
+    """Whether nobody refused: the broker is away, late, or moving something."""
+    if isinstance(exc, KafkaError) and not isinstance(exc, KafkaTimeoutError):
+        return bool(exc.retriable)
+    return True
 
 
 async def _gather(works: Iterable[Callable[[], Awaitable[None]]]) -> None:

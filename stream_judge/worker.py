@@ -6,6 +6,9 @@ import asyncio
 import os
 import signal
 import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -13,12 +16,15 @@ import structlog
 from stream_judge import exits, source
 from stream_judge.app import attach_agent, build_app
 from stream_judge.assembly import build_judge
+from stream_judge.backlog import Backlog
 from stream_judge.errors import StreamJudgeError
 from stream_judge.metrics import Metrics
+from stream_judge.outage import Outages
 from stream_judge.pipeline import Pipeline
-from stream_judge.publisher import PlainPublisher, Publisher
+from stream_judge.publisher import Partition, PlainPublisher, Publisher
 from stream_judge.settings import KafkaSettings, Settings
 from stream_judge.transactions import TransactionalPublisher
+from stream_judge.watchdog import Watchdog
 from stream_judge.web import serve_pages
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +51,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
         self._timers: list[threading.Timer] = []
+        self._outages = Outages(self._on_outage)
+        self._watchdog: Watchdog | None = None
 
     async def run(self) -> int:
         """Work until SIGTERM, SIGINT or a fatal error; returns the exit code."""
@@ -52,7 +60,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         pages = serve_pages(self._settings.web, self._metrics, self._ready, self._refresh)
-        publisher = make_publisher(self._settings.kafka)
+        publisher = make_publisher(self._settings.kafka, self._outages)
         starting = asyncio.create_task(self._serve(pages, publisher))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +79,8 @@ class Worker:
         return exits.exit_code(self._fatal)
 
     async def _serve(self, pages: Any, publisher: Publisher) -> None:
-        async with pages, build_judge(self._settings, self._metrics) as judge:
+        judging = build_judge(self._settings, self._metrics, outages=self._outages)
+        async with pages, judging as judge:
             await publisher.start()
             self._pipeline = Pipeline(
                 judge.judge,
@@ -83,7 +92,7 @@ class Worker:
             source.install(self._app, self._hooks(self._pipeline, publisher))
             attach_agent(self._app, self._pipeline, self._settings.kafka)
             try:
-                async with self._app:
+                async with self._app, self._watched(self._pipeline):
                     _log.info("worker_started", topic=self._settings.kafka.topic)
                     crashed = asyncio.create_task(self._app.wait_until_stopped())
                     stop = asyncio.create_task(self._stopping.wait())
@@ -97,16 +106,49 @@ class Worker:
             finally:
                 await publisher.stop()
 
+    @asynccontextmanager
+    async def _watched(self, pipeline: Pipeline) -> AsyncIterator[None]:
+        backlog = Backlog(self._settings.kafka, self._positions, self._outages)
+        self._watchdog = Watchdog(
+            self._settings.window.stall_limit_s,
+            progress=lambda: pipeline.last_progress,
+            busy=lambda: pipeline.in_flight > 0 or backlog.unread,
+            outage=lambda: bool(self._outages.names),
+            on_stall=self._on_fatal,
+        )
+        watching = [asyncio.create_task(part.run()) for part in (backlog, self._watchdog)]
+        try:
+            yield
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+    async def _positions(self) -> dict[Partition, int]:
+        """The next offset that is read, of each partition owned now."""
+        places = [
+            tp for tp in self._app.consumer.assignment() if tp.topic == self._settings.kafka.topic
+        ]
+        return {
+            (tp.topic, tp.partition): await self._app.consumer.position(tp) or 0 for tp in places
+        }
+
     def _hooks(self, pipeline: Pipeline, publisher: Publisher) -> source.Hooks:
         kafka = self._settings.kafka
         deadline_s = kafka.session_timeout_s / 2
         patience_s = min(self._settings.window.drain_timeout_s, _DRAIN_SHARE * deadline_s)
 
         async def assign(numbers: set[int], generation: int) -> None:
+            started = time.monotonic()
             partitions = [(kafka.topic, number) for number in sorted(numbers)]
             sinks = await publisher.open(partitions, generation)
             pipeline.assign(sinks, generation)
-            _log.info("partitions_assigned", partitions=len(sinks), generation=generation)
+            _log.info(
+                "partitions_assigned",
+                partitions=len(sinks),
+                generation=generation,
+                opening_s=round(time.monotonic() - started, 3),
+            )
 
         return source.Hooks(
             topic=kafka.topic,
@@ -147,8 +189,13 @@ class Worker:
         timer.start()
         self._timers.append(timer)
 
+    def _on_outage(self, name: str, out: bool) -> None:
+        self._metrics.circuit_open.labels(name).set(out)
+        _log.warning("outage_began" if out else "outage_ended", dependency=name)
+
     def _ready(self) -> bool:
-        return self._fatal is None and self._pipeline is not None and bool(self._app.started)
+        working = self._watchdog is not None and self._watchdog.ready
+        return self._fatal is None and working and bool(self._app.started)
 
     def _refresh(self) -> None:
         """Set the gauges that are read, not counted."""
@@ -166,10 +213,10 @@ class Worker:
                     self._metrics.lag.labels(str(tp.partition)).set(max(0, end - (done or 0)))
 
 
-def make_publisher(kafka: KafkaSettings) -> Publisher:
+def make_publisher(kafka: KafkaSettings, outages: Outages) -> Publisher:
     """The publisher that the settings name."""
     plain = kafka.publisher == "plain"
-    return PlainPublisher(kafka) if plain else TransactionalPublisher(kafka)
+    return PlainPublisher(kafka) if plain else TransactionalPublisher(kafka, outages)
 
 
 async def run_worker(settings: Settings) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+from functools import partial
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from stream_judge.errors import (
@@ -18,31 +16,18 @@ from stream_judge.errors import (
     ImageTooLargeError,
     ImageUnreachableError,
     ImageUrlError,
+    NameUnresolvedError,
+    ResolverOutError,
 )
+from stream_judge.freeze import FreezeTicker
 from stream_judge.images.guard import AddressGuard
 from stream_judge.images.options import ImageOptions
+from stream_judge.images.patience import Patience
+from stream_judge.images.resolver import Canary, GuardedResolver
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 64 * 1024
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "stream_judge"}
-
-
-class _GuardedResolver(AbstractResolver):
-    """The second net: every answer of the resolver must be allowed, or none is used."""
-
-    def __init__(self, guard: AddressGuard) -> None:
-        self._guard = guard
-        self._inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        self._guard.resolved(host, (entry["host"] for entry in found))
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 class ImageFetcher:
@@ -53,10 +38,20 @@ class ImageFetcher:
 
     Args:
         options: Bounds.
+        patience: Waits while the operator's own parts are out.
+        freeze: Tells attempts that ran out of time from those that were frozen.
     """
 
-    def __init__(self, options: ImageOptions) -> None:
+    def __init__(
+        self,
+        options: ImageOptions,
+        patience: Patience | None = None,
+        freeze: FreezeTicker | None = None,
+    ) -> None:
         self._options = options
+        self._canary = Canary(options.resolver_canary)
+        self._patience = patience or Patience(options.own_hosts)
+        self._freeze = freeze or FreezeTicker()
         self._guard = AddressGuard(
             options.allowed_hosts, options.allowed_networks, options.allowed_ports
         )
@@ -68,7 +63,7 @@ class ImageFetcher:
         connector = aiohttp.TCPConnector(
             limit=options.max_connections,
             limit_per_host=options.max_connections_per_host,
-            resolver=_GuardedResolver(self._guard),
+            resolver=GuardedResolver(self._guard),
             socket_factory=self._guard.socket_factory(),
             use_dns_cache=False,
         )
@@ -92,6 +87,7 @@ class ImageFetcher:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+        self._canary.close()
 
     async def fetch(self, text: str) -> bytes:
         """The bytes behind a URL; retriable failures are tried again, with backoff.
@@ -100,19 +96,32 @@ class ImageFetcher:
             ImageError: The subclass says why; after the last attempt also retriable ones.
         """
         url = self._guard.parse(text)
-        for attempt in range(1, self._options.attempts + 1):
+        attempts = 0
+        while True:
+            started = self._freeze.now()
             try:
-                async with asyncio.timeout(self._options.total_timeout_s):
-                    return await self._follow(url)
+                return await self._patience.call(url, partial(self._attempt, url))
             except ImageError as exc:
                 failure = exc
-            except TimeoutError as exc:
-                failure = ImageTimeoutError("the picture did not arrive in time")
-                failure.__cause__ = exc
-            if not failure.retriable or attempt == self._options.attempts:
+            if isinstance(failure, ImageTimeoutError) and self._freeze.frozen_since(started):
+                # Its time ran out while this process stood still: it never had it.
+                continue
+            attempts += 1
+            if not failure.retriable or attempts >= self._options.attempts:
                 raise failure
-            await asyncio.sleep(self._options.backoff_s * 2 ** (attempt - 1))
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            await asyncio.sleep(self._options.backoff_s * 2 ** (attempts - 1))
+
+    async def _attempt(self, url: URL) -> bytes:
+        try:
+            async with asyncio.timeout(self._options.total_timeout_s):
+                return await self._follow(url)
+        except (TimeoutError, ImageTimeoutError, NameUnresolvedError) as exc:
+            # A resolver that hangs shows as a time-out.
+            if not await self._canary.sings():
+                raise ResolverOutError("no name resolves, the canary's neither") from exc
+            if isinstance(exc, ImageError):
+                raise
+            raise ImageTimeoutError("the picture did not arrive in time") from exc
 
     async def _follow(self, url: URL) -> bytes:
         for _ in range(self._options.max_redirects + 1):
@@ -174,6 +183,8 @@ def _mapped(exc: Exception) -> ImageError:
         cause = cause.__cause__ or cause.__context__
     if isinstance(exc, (aiohttp.ServerTimeoutError, TimeoutError)):
         return ImageTimeoutError("the picture did not arrive in time")
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return NameUnresolvedError("the host's name leads nowhere")
     if isinstance(exc, aiohttp.InvalidURL):
         return ImageUrlError("not a URL that can be fetched")
     return ImageUnreachableError(f"the host cannot be read: {type(exc).__name__}")

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_judge.freeze import FreezeTicker
 from stream_judge.images.decode import ImageDecoder
 from stream_judge.images.fetch import ImageFetcher
 from stream_judge.images.options import ImageOptions
+from stream_judge.images.patience import Patience
 from stream_judge.images.spec import PixelSpec
 
 
@@ -39,10 +41,18 @@ class ImageLoader:
     Args:
         options: Bounds.
         spec: What the model wants.
+        patience: Waits while the operator's own parts are out.
+        freeze: Notices when the process was frozen.
     """
 
-    def __init__(self, options: ImageOptions, spec: PixelSpec) -> None:
-        self._fetcher = ImageFetcher(options)
+    def __init__(
+        self,
+        options: ImageOptions,
+        spec: PixelSpec,
+        patience: Patience | None = None,
+        freeze: FreezeTicker | None = None,
+    ) -> None:
+        self._fetcher = ImageFetcher(options, patience, freeze)
         self._decoder = ImageDecoder(options, spec)
 
     async def start(self) -> None:

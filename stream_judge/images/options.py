@@ -23,6 +23,16 @@ class ImageOptions(BaseModel):
     allowed_ports: frozenset[int] = Field(
         frozenset({80, 443}), description="Ports that URLs of other hosts may name."
     )
+    own_hosts: frozenset[str] = Field(
+        frozenset(),
+        description="Hosts of the operator's own picture store: while one of them is out, "
+        "records wait for it.",
+    )
+    resolver_canary: str | None = Field(
+        None,
+        description="A name that always resolves: while it does not, the resolver is out, and "
+        "records wait for it.",
+    )
     max_bytes: int = Field(20_000_000, ge=1_000, description="Largest picture file, bytes.")
     max_pixels: int = Field(
         25_000_000, ge=1_000, le=400_000_000, description="Largest picture, width times height."

@@ -19,11 +19,8 @@ _OTHER = "STREAM_JUDGE_TEST_BOOTSTRAP_SERVERS"
 
 
 @pytest.fixture(scope="session")
-def bootstrap() -> Iterator[str]:
-    """Addresses of the cluster under test."""
-    if other := os.environ.get(_OTHER):
-        yield other
-        return
+def needs_kafka() -> None:
+    """For tests that start clusters of their own."""
     try:
         find_java()
         kafka_jars()
@@ -31,6 +28,15 @@ def bootstrap() -> Iterator[str]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no Apache Kafka: {exc.message}; or set {_OTHER}")
+
+
+@pytest.fixture(scope="session")
+def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Addresses of the cluster under test."""
+    if other := os.environ.get(_OTHER):
+        yield other
+        return
+    request.getfixturevalue("needs_kafka")
     with asyncio.Runner() as runner:
         cluster = EmbeddedKafka()
         runner.run(cluster.start())

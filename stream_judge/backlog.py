@@ -1,0 +1,100 @@
+"""Whether the broker has records that the worker has not read; a client of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream_judge.connection import client_options
+from stream_judge.outage import Outages
+from stream_judge.publisher import Partition
+from stream_judge.settings import KafkaSettings
+
+_log = structlog.get_logger(__name__)
+_EVERY_S = 10.0
+_DEADLINE_S = 10.0
+
+
+class Backlog:
+    """Compares where the log ends with where the worker reads.
+
+    What the worker's own consumer believes of the log's end says nothing when that consumer
+    is stuck; and committed offsets say too little, since a log may end in the markers of
+    transactions, which nobody commits.
+
+    Args:
+        settings: Broker and isolation level.
+        positions: The next offset that the worker reads, of each partition it owns.
+        outages: Told while the broker does not answer.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        positions: Callable[[], Awaitable[Mapping[Partition, int]]],
+        outages: Outages,
+    ) -> None:
+        self._settings = settings
+        self._positions = positions
+        self._outages = outages
+        #: Whether there is something to be read, when it was last looked at.
+        self.unread = False
+
+    async def run(self) -> None:
+        """Look every 10 s, until cancelled."""
+        reader: Any = None
+        try:
+            while True:
+                await asyncio.sleep(_EVERY_S)
+                positions = await self._read_positions()
+                if positions is None:
+                    continue
+                try:
+                    async with asyncio.timeout(_DEADLINE_S):
+                        reader = reader or await self._connected()
+                        self.unread = await self._look(reader, positions)
+                except (KafkaError, OSError, TimeoutError) as exc:
+                    _log.warning("backlog_unknown", error=repr(exc))
+                    self._outages.begin("kafka")
+                else:
+                    self._outages.end("kafka")
+        finally:
+            if reader is not None:
+                await reader.stop()
+
+    async def _connected(self) -> Any:
+        reader = AIOKafkaConsumer(
+            **client_options(self._settings),
+            group_id=None,
+            isolation_level=self._settings.isolation_level,
+        )
+        try:
+            await reader.start()
+            # Its inner task must have begun before it can be stopped without an error.
+            await asyncio.sleep(0)
+        except BaseException:
+            await reader.stop()
+            raise
+        return reader
+
+    async def _read_positions(self) -> Mapping[Partition, int] | None:
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                return await self._positions()
+        except TimeoutError:
+            # The consumer itself does not answer: nobody reads.
+            self.unread = True
+        except KafkaError:
+            # Partitions are being moved; there will be an answer next time.
+            self.unread = False
+        return None
+
+    async def _look(self, reader: Any, positions: Mapping[Partition, int]) -> bool:
+        places = [TopicPartition(*partition) for partition in positions]
+        ends = await reader.end_offsets(places) if places else {}
+        return any(positions[tp.topic, tp.partition] < end for tp, end in ends.items())

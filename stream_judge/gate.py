@@ -1,0 +1,252 @@
+"""A reference consumer of verdicts: what may be published, now.
+
+It keeps the newest verdict of every product, as read from a compacted verdict topic, and
+answers for a product and revision. `docs/gate.md` says why each step is there; a gate in
+another language does the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream_judge.connection import client_options
+from stream_judge.errors import PublishError
+from stream_judge.settings import KafkaSettings
+
+_log = structlog.get_logger(__name__)
+Decision = Literal["publish", "review", "block"]
+Revision = int | str | None
+_METADATA_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The newest word on one product.
+
+    Attributes:
+        revision: Of the update that was judged; None where updates have none.
+        partition: Source partition of that update.
+        offset: Its offset there.
+        verdict: The verdict; None for a product that is gone.
+    """
+
+    revision: Revision
+    partition: int
+    offset: int
+    verdict: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the gate says of a product.
+
+    Attributes:
+        decision: "publish", "review" or "block".
+        verdict: What it rests on; None where no verdict came in time.
+    """
+
+    decision: Decision
+    verdict: Mapping[str, Any] | None
+
+
+class GateState:
+    """The newest verdict of every product; pure bookkeeping.
+
+    Args:
+        replays: Whether verdicts of replays count, too.
+    """
+
+    def __init__(self, *, replays: bool = False) -> None:
+        self._replays = replays
+        self._kept: dict[str, Kept] = {}
+
+    def __len__(self) -> int:
+        return sum(kept.verdict is not None for kept in self._kept.values())
+
+    def apply(
+        self, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes | None]
+    ) -> str | None:
+        """Take in a record of the verdict topic.
+
+        Args:
+            key: The product's id, UTF-8.
+            value: The verdict, or None: the product is gone.
+            headers: By name.
+
+        Returns:
+            The product whose newest verdict changed; None if nothing did.
+        """
+        if key is None or ("sj-replay" in headers and not self._replays):
+            return None
+        product = key.decode()
+        verdict = orjson.loads(value) if value is not None else None
+        new = Kept(
+            revision=verdict["revision"] if verdict else None,
+            partition=int(headers.get("sj-source-partition") or -1),
+            offset=int(headers.get("sj-source-offset") or -1),
+            verdict=verdict,
+        )
+        old = self._kept.get(product)
+        if old is not None and not _is_newer(new, old):
+            return None
+        self._kept[product] = new
+        return product
+
+    def find(self, product: str, revision: Revision = None) -> Mapping[str, Any] | None:
+        """The verdict that holds for a revision of a product; None if there is none yet.
+
+        A verdict of a later revision holds for an earlier one: that one is history. One of
+        an earlier revision says nothing about a later one.
+        """
+        kept = self._kept.get(product)
+        if kept is None or kept.verdict is None:
+            return None
+        if revision is None or not _comparable(kept.revision, revision):
+            return kept.verdict
+        return kept.verdict if kept.revision >= revision else None  # type: ignore[operator]  # comparable
+
+
+def _comparable(one: Revision, other: Revision) -> bool:
+    return one is not None and type(one) is type(other)
+
+
+def _is_newer(new: Kept, old: Kept) -> bool:
+    """Whether a record is the later word on its product.
+
+    Revisions decide where both have one; an equal one judged again replaces the first. Else
+    the source's order does, which is the product's own as long as it stays in one partition.
+    """
+    if _comparable(new.revision, old.revision) and new.revision != old.revision:
+        return new.revision > old.revision  # type: ignore[operator]  # comparable
+    return new.partition != old.partition or new.offset >= old.offset
+
+
+class Gate:
+    """Follows the verdict topic and answers for products.
+
+    Args:
+        settings: Broker and verdict topic.
+        state: What it keeps; a new one by default.
+    """
+
+    def __init__(self, settings: KafkaSettings, state: GateState | None = None) -> None:
+        self._settings = settings
+        self._state = state if state is not None else GateState()
+        self._reader: Any = None
+        self._following: asyncio.Task[None] | None = None
+        self._changed = asyncio.Condition()
+
+    @property
+    def state(self) -> GateState:
+        """What is known now."""
+        return self._state
+
+    async def start(self) -> None:
+        """Read the topic to its present end, then follow it.
+
+        Raises:
+            PublishError: The verdict topic is not there.
+        """
+        self._reader = AIOKafkaConsumer(
+            **client_options(self._settings),
+            # No group: every gate reads all of it, at every start. Compaction keeps it short.
+            group_id=None,
+            # Without this it would see verdicts of transactions that are aborted.
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+        )
+        await self._reader.start()
+        places = await self._places()
+        self._reader.assign(places)
+        ends = await self._reader.end_offsets(places)
+        while any([await self._reader.position(tp) < end for tp, end in ends.items()]):
+            await self._read()
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        await self._reader.stop()
+
+    async def decide(
+        self,
+        product: str,
+        revision: Revision = None,
+        *,
+        timeout_s: float,
+        otherwise: Decision = "review",
+    ) -> Answer:
+        """What to do with a revision of a product.
+
+        Args:
+            product: Its id.
+            revision: The least that must have been judged; None takes any verdict.
+            timeout_s: How long to wait for it, seconds.
+            otherwise: The decision if it does not come: never "publish" by accident.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self._found(product, revision) is not None)
+        except TimeoutError:
+            _log.warning("no_verdict_in_time", product=product, revision=revision)
+            return Answer(otherwise, None)
+        verdict = self._found(product, revision)
+        assert verdict is not None
+        return Answer(verdict["decision"], verdict)
+
+    def _found(self, product: str, revision: Revision) -> Mapping[str, Any] | None:
+        if self._following is not None and self._following.done():
+            # Whatever ended it must not look like a verdict that is late.
+            self._following.result()
+        return self._state.find(product, revision)
+
+    async def _follow(self) -> None:
+        try:
+            while True:
+                if await self._read():
+                    async with self._changed:
+                        self._changed.notify_all()
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _read(self) -> bool:
+        changed = False
+        for records in (await self._reader.getmany(timeout_ms=200)).values():
+            for record in records:
+                product = self._state.apply(record.key, record.value, dict(record.headers))
+                changed = changed or product is not None
+        return changed
+
+    async def _places(self) -> list[TopicPartition]:
+        topic = self._settings.verdict_topic
+        # A reader without a subscription has to be told which topics to ask about.
+        await self._reader._client.add_topic(topic)
+        end = time.monotonic() + _METADATA_S
+        while not (numbers := self._reader.partitions_for_topic(topic)):
+            if time.monotonic() > end:
+                raise PublishError(f"{topic} is not there; run `stream-judge topics create`")
+            await asyncio.sleep(0.1)
+        return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+@asynccontextmanager
+async def open_gate(settings: KafkaSettings) -> AsyncIterator[Gate]:
+    """A gate that has read everything there is."""
+    gate = Gate(settings)
+    await gate.start()
+    try:
+        yield gate
+    finally:
+        await gate.stop()

@@ -1,0 +1,71 @@
+"""Waits for the operator's own parts: an own picture store, the resolver."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+from yarl import URL
+
+from stream_judge.errors import ImageTimeoutError, ImageUnreachableError, ResolverOutError
+from stream_judge.outage import Circuit, Outages
+
+_log = structlog.get_logger(__name__)
+
+
+class Patience:
+    """Repeats attempts for as long as what fails is the operator's.
+
+    Args:
+        own_hosts: Hosts of the operator's picture store.
+        outages: Told what is out.
+        first_s: First wait, seconds.
+        last_s: Longest wait, seconds.
+    """
+
+    def __init__(
+        self,
+        own_hosts: Collection[str],
+        outages: Outages | None = None,
+        *,
+        first_s: float = 0.2,
+        last_s: float = 10.0,
+    ) -> None:
+        self._outages = outages or Outages()
+        self._first_s = first_s
+        self._last_s = last_s
+        self._resolver = self._circuit("resolver", _is_resolver)
+        self._stores = {host: self._circuit("object_store", _is_store) for host in own_hosts}
+
+    async def call(self, url: URL, attempt: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The bytes behind a URL.
+
+        Raises:
+            ImageError: The seller's own fault.
+        """
+        store = self._stores.get(url.host or "")
+        if store is None:
+            return await self._resolver.call(attempt)
+        return await store.call(lambda: self._resolver.call(attempt))
+
+    def _circuit(self, name: str, is_outage: Callable[[Exception], bool]) -> Circuit:
+        def report(exc: Exception, wait_s: float) -> None:
+            _log.warning("pictures_out", dependency=name, message=str(exc), wait_s=wait_s)
+
+        return Circuit(
+            name,
+            self._outages,
+            first_s=self._first_s,
+            last_s=self._last_s,
+            is_outage=is_outage,
+            on_retry=report,
+        )
+
+
+def _is_resolver(exc: Exception) -> bool:
+    return isinstance(exc, ResolverOutError)
+
+
+def _is_store(exc: Exception) -> bool:
+    # The subclasses too: a store whose name leads nowhere is out.
+    return isinstance(exc, (ImageUnreachableError, ImageTimeoutError))

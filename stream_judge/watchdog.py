@@ -1,0 +1,107 @@
+"""Finds a worker that makes no progress while it has work, and ends it.
+
+Time is counted in ticks, not on a clock: a process that was frozen has not ticked, and is
+not stuck. An outage that is known and waited for is not a stall, however long it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from stream_judge import exits
+from stream_judge.errors import StalledError
+
+_log = structlog.get_logger(__name__)
+_TICK_S = 1.0
+
+
+class Watchdog:
+    """Counts ticks without progress.
+
+    Two of them watch: a task in the event loop looks at the work, and a thread looks at
+    whether the task still ticks, which it does not when something blocks the loop.
+
+    Args:
+        limit_s: How long there may be no progress, seconds.
+        progress: Anything that changes with every outcome.
+        busy: Whether there is work: records in flight, or lag.
+        outage: Whether something of the operator's is known to be out.
+        on_stall: Told once, with the error.
+        die: Ends the process, when the loop is stuck and cannot be told.
+    """
+
+    def __init__(
+        self,
+        limit_s: float,
+        *,
+        progress: Callable[[], object],
+        busy: Callable[[], bool],
+        outage: Callable[[], bool],
+        on_stall: Callable[[StalledError], None],
+        die: Callable[[int], None] = os._exit,
+    ) -> None:
+        self._limit_s = limit_s
+        self._progress = progress
+        self._busy = busy
+        self._outage = outage
+        self._on_stall = on_stall
+        self._die = die
+        self._seen = progress()
+        self._stalled_s = 0.0
+        self._beats = 0
+        self._beats_seen = 0
+        self._stuck_s = 0.0
+        self._stopped = threading.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker is worth sending work to: less than half of the limit is over."""
+        return self._stalled_s < self._limit_s / 2
+
+    async def run(self) -> None:
+        """Watch until cancelled, or until there is a stall."""
+        threading.Thread(target=self._watch_loop, name="watchdog", daemon=True).start()
+        try:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                if self.tick(_TICK_S):
+                    return
+        finally:
+            self._stopped.set()
+
+    def tick(self, seconds: float) -> bool:
+        """Look at the work after so many seconds; True if it has stalled."""
+        self._beats += 1
+        now = self._progress()
+        if now != self._seen or not self._busy() or self._outage():
+            self._seen, self._stalled_s = now, 0.0
+            return False
+        self._stalled_s += seconds
+        if self._stalled_s < self._limit_s:
+            return False
+        self._on_stall(
+            StalledError(
+                f"no outcome for {self._limit_s:.0f} s although there is work and no outage is "
+                "known; restart, and report the threads' stacks and the last log lines"
+            )
+        )
+        return True
+
+    def tick_thread(self, seconds: float) -> None:
+        """Look at the event loop after so many seconds."""
+        if self._beats != self._beats_seen:
+            self._beats_seen, self._stuck_s = self._beats, 0.0
+            return
+        self._stuck_s += seconds
+        if self._stuck_s >= self._limit_s:
+            _log.critical("event_loop_stuck", seconds=self._stuck_s)
+            self._die(exits.STALLED)
+
+    def _watch_loop(self) -> None:
+        while not self._stopped.wait(_TICK_S):
+            self.tick_thread(_TICK_S)

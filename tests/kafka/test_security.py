@@ -1,0 +1,238 @@
+"""A real broker that asks who is there: SCRAM over TLS, mutual TLS, OAUTHBEARER over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
+from stream_judge.errors import PublishError
+from stream_judge.processes import ChildProcess
+from stream_judge.rights import check_rights
+from stream_judge.settings import KafkaSettings, read_settings
+from stream_judge.topics import create_topics
+from tests.kafka.log import committed, read_topic, send
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+STUB = Path(__file__).parents[1] / "integration/stub_worker.py"
+_BEARER = "org.apache.kafka.common.security.oauthbearer"
+_LISTENERS = {"SCRAM": ("SASL_SSL", 0), "MUTUAL": ("SSL", 0), "BEARER": ("SASL_SSL", 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A broker with three guarded listeners.
+
+    Attributes:
+        kafka: The cluster.
+        folder: `ca.pem`, `client.pem` (certificate and key), `token`.
+    """
+
+    kafka: EmbeddedKafka
+    folder: Path
+
+
+def make_certificate(folder: Path, name: str) -> None:
+    """A self-signed one for 127.0.0.1: `NAME-cert.pem`, and with its key `NAME.pem`."""
+    if shutil.which("openssl") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no openssl: the tests of TLS need it; install it")
+        pytest.skip("no openssl: the tests of TLS need it; install it")
+    key, cert = folder / f"{name}-key.pem", folder / f"{name}-cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-keyout", str(key), "-out", str(cert), "-subj", f"/CN={name}"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    (folder / f"{name}.pem").write_text(key.read_text() + cert.read_text())
+
+
+def unsigned_token() -> str:
+    """A token that Kafka's validator for development accepts (RFC 7515, algorithm none)."""
+    claims = {"sub": "judge", "iat": int(time.time()) - 60, "exp": int(time.time()) + 3600}
+    parts = ({"alg": "none"}, claims)
+    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
+    return ".".join(text.rstrip("=") for text in texts) + "."
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(
+    needs_kafka: None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Guarded]:
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("broker", "client"):
+        make_certificate(folder, name)
+    (folder / "token").write_text(unsigned_token())
+    config = {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(folder / "broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(folder / "client-cert.pem"),
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+        "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        # Only what has an ACL is guarded, so that each test guards its own.
+        "allow.everyone.if.no.acl.found": "true",
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.bearer.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.bearer.oauthbearer.sasl.jaas.config": (
+            f'{_BEARER}.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+        ),
+        "listener.name.bearer.oauthbearer.sasl.server.callback.handler.class": (
+            f"{_BEARER}.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
+        ),
+    }
+    account = ("--add-scram", "SCRAM-SHA-512=[name=judge,password=s3cret]")
+    kafka = EmbeddedKafka(KafkaOptions(listeners=_LISTENERS, config=config, format_args=account))
+    await kafka.start()
+    yield Guarded(kafka, folder)
+    await kafka.stop()
+
+
+def ways(guarded: Guarded) -> dict[str, dict[str, str]]:
+    """The settings of each listener."""
+    ca = {"ssl_ca_file": str(guarded.folder / "broker-cert.pem")}
+    return {
+        "SCRAM": {
+            **ca,
+            "security_protocol": "SASL_SSL",
+            "sasl_username": "judge",
+            "sasl_password": "s3cret",
+        },
+        "MUTUAL": {
+            **ca,
+            "security_protocol": "SSL",
+            "ssl_cert_file": str(guarded.folder / "client.pem"),
+        },
+        "BEARER": {
+            **ca,
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "OAUTHBEARER",
+            "oauth_token_file": str(guarded.folder / "token"),
+        },
+    }
+
+
+def names(guarded: Guarded, listener: str) -> dict[str, str]:
+    """Addresses, and topics of the test's own."""
+    name = uuid.uuid4().hex[:8]
+    return {
+        "bootstrap_servers": guarded.kafka.listener(listener),
+        "application": f"test-{name}",
+        "topic": f"updates-{name}",
+        "verdict_topic": f"verdicts-{name}",
+        "dead_letter_topic": f"letters-{name}",
+    }
+
+
+@pytest.mark.parametrize("listener", sorted(_LISTENERS))
+async def test_a_worker_judges_through_a_guarded_listener(guarded: Guarded, listener: str) -> None:
+    given = names(guarded, listener) | ways(guarded)[listener]
+    settings = read_settings(kafka=given).kafka
+    await create_topics(settings, 2, 1)
+    plain = KafkaSettings(**names(guarded, "PLAINTEXT") | _topics(settings))
+    event: dict[str, Any] = {"id": "p-1", "title": "A", "images": [{"url": "http://x.test/a.png"}]}
+    await send(plain, [(b"p-1", orjson.dumps(event), 1)])
+    env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": value for name, value in given.items()}
+    log: list[str] = []
+    worker = ChildProcess(
+        [sys.executable, str(STUB)],
+        env={**os.environ, **env, "STREAM_JUDGE_WEB__PORT": "0"},
+        on_line=log.append,
+    )
+    await worker.start()
+    try:
+        async with asyncio.timeout(60):
+            while (settings.topic, 1) not in (done := await committed(plain)) or not done[
+                settings.topic, 1
+            ].offset:
+                assert worker.exit_code is None, log[-5:]
+                await asyncio.sleep(0.2)
+    finally:
+        await worker.stop(20.0)
+    assert [found.key for found in await read_topic(plain, settings.verdict_topic)] == [b"p-1"]
+
+
+async def test_a_wrong_password_is_one_clear_line(guarded: Guarded) -> None:
+    given = names(guarded, "SCRAM") | ways(guarded)["SCRAM"] | {"sasl_password": "wrong"}
+    with pytest.raises(PublishError) as found:
+        await create_topics(read_settings(kafka=given).kafka, 1, 1)
+    assert "\n" not in found.value.message
+    assert "wrong" not in found.value.message
+    assert "kafka.sasl_username" in found.value.message
+
+
+async def test_doctor_names_each_right_that_is_missing(guarded: Guarded) -> None:
+    given = names(guarded, "SCRAM") | ways(guarded)["SCRAM"]
+    settings = read_settings(kafka=given).kafka
+    await create_topics(settings, 1, 1)
+    assert all(ok for ok, _ in await check_rights(settings))
+    guard = Guard(guarded.kafka.bootstrap, settings)
+    guard.allow("somebody")
+    lines = await check_rights(settings)
+    assert [ok for ok, _ in lines] == [False] * 5, lines
+    for word in ("--topic", "--group", "--transactional-id", "User:judge"):
+        assert any(word in line for _, line in lines)
+    guard.allow("judge")
+    async with asyncio.timeout(30):
+        while not all(ok for ok, _ in await check_rights(settings)):
+            await asyncio.sleep(0.5)
+
+
+class Guard:
+    """Gives all rights that a worker needs to one account, and so takes them from others."""
+
+    def __init__(self, bootstrap: str, settings: KafkaSettings) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._settings = settings
+
+    def allow(self, account: str) -> None:
+        topic, group = ResourceType.TOPIC, ResourceType.GROUP
+        literal, prefixed = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
+        operation, settings = AclOperation, self._settings
+        prefix = f"{settings.application}-"
+        wanted = [
+            (topic, settings.topic, literal, operation.READ),
+            (group, settings.application, literal, operation.READ),
+            (ResourceType.TRANSACTIONAL_ID, prefix, prefixed, operation.WRITE),
+            (ResourceType.TRANSACTIONAL_ID, prefix, prefixed, operation.DESCRIBE),
+            (topic, settings.verdict_topic, literal, operation.WRITE),
+            (topic, settings.dead_letter_topic, literal, operation.WRITE),
+        ]
+        rights = [
+            AclBinding(kind, name, pattern, f"User:{account}", "*", done, AclPermissionType.ALLOW)
+            for kind, name, pattern, done in wanted
+        ]
+        for made in self._admin.create_acls(rights).values():
+            made.result(timeout=20)
+
+
+def _topics(settings: KafkaSettings) -> dict[str, str]:
+    fields = ("application", "topic", "verdict_topic", "dead_letter_topic")
+    return {name: str(getattr(settings, name)) for name in fields}

@@ -1,0 +1,202 @@
+"""The operator's own outages are waited for; the sellers' are not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stream_judge.errors import ImageNotFoundError, ImageTimeoutError, ImageUnreachableError
+from stream_judge.freeze import FreezeTicker
+from stream_judge.images.fetch import ImageFetcher
+from stream_judge.images.guard import AddressGuard
+from stream_judge.images.options import ImageOptions
+from stream_judge.images.patience import Patience
+from stream_judge.images.resolver import GuardedResolver
+from stream_judge.outage import Outages
+
+
+class Names:
+    """Stands for the system's resolver: names of `.test` lead to loopback, or nowhere."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self.asked: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self._real = socket.getaddrinfo
+
+    def getaddrinfo(self, host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if not name.endswith(".test"):
+            return self._real(host, *args, **kwargs)
+        self.asked.append(name)
+        self.gate.wait()
+        if name in self.dead:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return self._real("127.0.0.1", *args, **kwargs)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    found = Names()
+    monkeypatch.setattr(socket, "getaddrinfo", found.getaddrinfo)
+    return found
+
+
+class Store:
+    """A host with one picture, which can be out, or slow."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.asked = 0
+        self.on_ask: Callable[[], None] = lambda: None
+        self.port = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.on_ask()
+        if request.path == "/stall":
+            await asyncio.sleep(3600)
+        return web.Response(status=self.status, body=b"picture")
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store]:
+    found = Store()
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", found.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.port = runner.addresses[0][1]
+    yield found
+    await runner.cleanup()
+
+
+OPTIONS = ImageOptions(
+    allowed_hosts=frozenset({"pictures.test", "seller.test"}),
+    own_hosts=frozenset({"pictures.test"}),
+    resolver_canary="canary.test",
+    total_timeout_s=0.2,
+    backoff_s=0.001,
+    attempts=2,
+)
+
+
+def make_patience(outages: Outages) -> Patience:
+    return Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002)
+
+
+@pytest.fixture
+async def outages() -> Outages:
+    return Outages()
+
+
+@pytest.fixture
+async def fetcher(outages: Outages) -> AsyncIterator[ImageFetcher]:
+    found = ImageFetcher(OPTIONS, make_patience(outages))
+    await found.start()
+    yield found
+    await found.close()
+
+
+async def test_an_own_store_that_is_out_is_waited_for(
+    names: Names, store: Store, fetcher: ImageFetcher
+) -> None:
+    store.status = 503
+
+    def each() -> None:
+        # Far more than `attempts`.
+        store.status = 503 if store.asked < 12 else 200
+
+    store.on_ask = each
+    assert await fetcher.fetch(f"http://pictures.test:{store.port}/a.png") == b"picture"
+    assert store.asked == 12
+
+
+async def test_a_picture_that_an_own_store_does_not_have_is_gone(
+    names: Names, store: Store, fetcher: ImageFetcher
+) -> None:
+    store.status = 404
+    with pytest.raises(ImageNotFoundError):
+        await fetcher.fetch(f"http://pictures.test:{store.port}/a.png")
+    assert store.asked == 1
+
+
+async def test_a_sellers_host_gets_its_attempts_and_no_more(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    store.status = 503
+    with pytest.raises(ImageUnreachableError):
+        await fetcher.fetch(f"http://seller.test:{store.port}/a.png")
+    assert store.asked == 2
+    assert outages.names == []
+
+
+async def test_a_sellers_dead_name_is_the_sellers_fault(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    names.dead = {"seller.test"}
+    with pytest.raises(ImageUnreachableError, match="name"):
+        await fetcher.fetch(f"http://seller.test:{store.port}/a.png")
+    assert names.asked.count("seller.test") == 2
+    assert "canary.test" in names.asked
+    assert outages.names == []
+
+
+async def test_a_resolver_that_is_out_is_waited_for(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    names.dead = {"seller.test", "canary.test"}
+    fetching = asyncio.create_task(fetcher.fetch(f"http://seller.test:{store.port}/a.png"))
+    while names.asked.count("seller.test") < 6:
+        await asyncio.sleep(0.001)
+    assert outages.names == ["resolver"]
+    assert not fetching.done()
+    names.dead = set()
+    assert await fetching == b"picture"
+    assert outages.names == []
+
+
+async def test_one_name_is_looked_up_once_at_a_time(names: Names) -> None:
+    resolver = GuardedResolver(AddressGuard(frozenset({"seller.test"}), (), frozenset()))
+    names.gate.clear()
+    asking = [asyncio.create_task(resolver.resolve("seller.test", 80)) for _ in range(50)]
+    while not names.asked:
+        await asyncio.sleep(0.001)
+    asking[0].cancel()
+    names.gate.set()
+    results = await asyncio.gather(*asking[1:])
+    assert names.asked == ["seller.test"]
+    assert {found[0]["host"] for found in results} == {"127.0.0.1"}
+    await resolver.close()
+
+
+class Frozen(FreezeTicker):
+    """Says for the first attempts that they were frozen."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def frozen_since(self, moment: float) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
+
+async def test_an_attempt_that_was_frozen_does_not_count(names: Names, store: Store) -> None:
+    options = OPTIONS.model_copy(update={"total_timeout_s": 0.05})
+    fetcher = ImageFetcher(options, make_patience(Outages()), Frozen(3))
+    await fetcher.start()
+    try:
+        with pytest.raises(ImageTimeoutError):
+            await fetcher.fetch(f"http://seller.test:{store.port}/stall")
+    finally:
+        await fetcher.close()
+    assert store.asked == 3 + options.attempts

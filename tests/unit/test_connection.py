@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stream_judge.connection import client_options
+from stream_judge.errors import ConfigError, PublishError
+from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken
+from stream_judge.settings import read_settings
+
+
+def options(**kafka: Any) -> dict[str, Any]:
+    return client_options(read_settings(kafka=kafka).kafka)
+
+
+def test_scram_and_plain_go_with_name_and_password() -> None:
+    found = options(security_protocol="SASL_SSL", sasl_username="judge", sasl_password="s3cret")
+    assert found["sasl_mechanism"] == "SCRAM-SHA-512"
+    assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("judge", "s3cret")
+    assert found["ssl_context"].check_hostname
+
+
+@pytest.mark.parametrize(
+    ("kafka", "words"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "sasl_username and sasl_password"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "oauth_token_file"),
+        (
+            {
+                "security_protocol": "SASL_SSL",
+                "sasl_mechanism": "OAUTHBEARER",
+                "oauth_token_url": "https://id.test/token",
+                "oauth_client_id": "judge",
+            },
+            "oauth_client_secret",
+        ),
+        ({"security_protocol": "SSL", "ssl_key_file": "key.pem"}, "ssl_cert_file"),
+        ({"ssl_cert_file": "cert.pem"}, "SSL or SASL_SSL"),
+    ],
+)
+def test_settings_that_contradict_each_other_say_what_is_missing(
+    kafka: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_settings(kafka=kafka)
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cert.pem"
+    with pytest.raises(ConfigError, match=r"ssl_cert_file .*cert\.pem"):
+        options(security_protocol="SSL", ssl_cert_file=str(path))
+
+
+async def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    found = options(
+        security_protocol="SASL_SSL", sasl_mechanism="OAUTHBEARER", oauth_token_file=str(path)
+    )
+    provider = found["sasl_oauth_token_provider"]
+    assert isinstance(provider, FileToken)
+    with pytest.raises(PublishError, match="oauth_token_file"):
+        await provider.token()
+    for text in ("first\n", "second\n"):
+        path.write_text(text)
+        assert await provider.token() == text.strip()
+    path.write_text("\n")
+    with pytest.raises(PublishError, match="is empty"):
+        await provider.token()
+
+
+class Endpoint:
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answer: Any = {"access_token": "t-1", "expires_in": 3600}
+        self.status = 200
+
+    async def handle(self, request: web.Request) -> web.Response:
+        kind, _, told = request.headers["Authorization"].partition(" ")
+        assert kind == "Basic"
+        self.asked.append((base64.b64decode(told).decode(), dict(await request.post())))
+        return web.json_response(self.answer, status=self.status)
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[tuple[Endpoint, str]]:
+    found = Endpoint()
+    app = web.Application()
+    app.router.add_post("/token", found.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield found, f"http://127.0.0.1:{runner.addresses[0][1]}/token"
+    await runner.cleanup()
+
+
+async def test_a_token_is_asked_for_once_while_it_is_good(endpoint: tuple[Endpoint, str]) -> None:
+    served, url = endpoint
+    provider = ClientCredentialsToken(url, "judge", "s3cret", "kafka")
+    assert [await provider.token() for _ in range(3)] == ["t-1"] * 3
+    assert served.asked == [
+        ("judge:s3cret", {"grant_type": "client_credentials", "scope": "kafka"})
+    ]
+
+
+async def test_a_token_that_is_nearly_old_is_not_kept(endpoint: tuple[Endpoint, str]) -> None:
+    served, url = endpoint
+    served.answer = {"access_token": "t", "expires_in": 20}
+    provider = ClientCredentialsToken(url, "judge", "s3cret")
+    await provider.token()
+    await provider.token()
+    assert len(served.asked) == 2
+
+
+async def test_a_refusal_names_the_settings_and_no_secret(endpoint: tuple[Endpoint, str]) -> None:
+    served, url = endpoint
+    served.status = 401
+    with pytest.raises(PublishError, match="oauth_client_secret") as found:
+        await ClientCredentialsToken(url, "judge", "s3cret").token()
+    assert "s3cret" not in found.value.message
+    served.status, served.answer = 200, ["odd"]
+    with pytest.raises(PublishError, match="without access_token"):
+        await ClientCredentialsToken(url, "judge", "s3cret").token()

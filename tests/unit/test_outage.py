@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from stream_judge.outage import Circuit, Outages
+
+
+class OutError(Exception):
+    pass
+
+
+class Server:
+    """Is out, or answers; counts who comes."""
+
+    def __init__(self) -> None:
+        self.out = True
+        self.asked = 0
+
+    async def answer(self) -> str:
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.out:
+            raise OutError
+        return "here"
+
+
+def make(outages: Outages, waits: list[float], each: Callable[[], None] = lambda: None) -> Circuit:
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        each()
+        await asyncio.sleep(0)
+
+    return Circuit(
+        "triton",
+        outages,
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        sleep=sleep,
+    )
+
+
+async def test_an_outage_is_waited_for_and_becomes_no_error() -> None:
+    server, waits, changes = Server(), [], []
+
+    def each() -> None:
+        server.out = len(waits) < 5
+
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    circuit = make(outages, waits, each)
+    assert await circuit.call(server.answer) == "here"
+    assert changes == [("triton", True), ("triton", False)]
+    assert not circuit.is_open
+    assert outages.names == []
+
+
+async def test_waits_double_to_the_longest_and_no_further() -> None:
+    server, waits = Server(), []
+
+    def each() -> None:
+        server.out = len(waits) < 6
+
+    await make(Outages(), waits, each).call(server.answer)
+    for wait_s, most in zip(waits, (0.2, 0.4, 0.8, 1.0, 1.0, 1.0), strict=True):
+        assert most / 2 <= wait_s <= most
+
+
+async def test_while_it_is_open_one_caller_at_a_time_asks() -> None:
+    server, waits = Server(), []
+    circuit = make(Outages(), waits)
+    callers = [asyncio.create_task(circuit.call(server.answer)) for _ in range(20)]
+    while len(waits) < 4:
+        await asyncio.sleep(0)
+    # All twenty met the outage once; since then there was one probe after each wait.
+    assert server.asked <= 20 + len(waits)
+    server.out = False
+    assert await asyncio.gather(*callers) == ["here"] * 20
+
+
+async def test_other_errors_are_the_callers() -> None:
+    outages = Outages()
+
+    async def broken() -> str:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await make(outages, []).call(broken)
+    assert outages.names == []
+
+
+async def test_a_probe_that_fails_otherwise_has_found_the_server() -> None:
+    outages, waits, answers = Outages(), [], [OutError(), ValueError("mine")]
+
+    async def attempt() -> str:
+        raise answers.pop(0)
+
+    circuit = make(outages, waits)
+    with pytest.raises(ValueError, match="mine"):
+        await circuit.call(attempt)
+    assert not circuit.is_open
+    assert outages.names == []
+
+
+async def test_a_cancelled_probe_lets_the_next_one_ask() -> None:
+    server, waits = Server(), []
+    circuit = make(Outages(), waits)
+    first = asyncio.create_task(circuit.call(server.answer))
+    second = asyncio.create_task(circuit.call(server.answer))
+    while len(waits) < 2:
+        await asyncio.sleep(0)
+    first.cancel()
+    server.out = False
+    assert await second == "here"
+
+
+def test_outages_are_named_once() -> None:
+    changes: list[tuple[str, bool]] = []
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    outages.begin("kafka")
+    outages.begin("kafka")
+    outages.begin("a")
+    assert outages.names == ["a", "kafka"]
+    outages.end("kafka")
+    outages.end("kafka")
+    assert changes == [("kafka", True), ("a", True), ("kafka", False)]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from stream_judge import exits
+from stream_judge.errors import StalledError
+from stream_judge.watchdog import Watchdog
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.progress = 0
+        self.busy = True
+        self.outage = False
+        self.stalls: list[StalledError] = []
+        self.deaths: list[int] = []
+        self.dog = Watchdog(
+            10.0,
+            progress=lambda: self.progress,
+            busy=lambda: self.busy,
+            outage=lambda: self.outage,
+            on_stall=self.stalls.append,
+            die=self.deaths.append,
+        )
+
+
+def test_work_without_progress_makes_unready_then_ends() -> None:
+    bench = Bench()
+    for _ in range(4):
+        assert not bench.dog.tick(1.0)
+    assert bench.dog.ready
+    bench.dog.tick(1.0)
+    assert not bench.dog.ready
+    for _ in range(4):
+        assert not bench.dog.tick(1.0)
+    assert bench.dog.tick(1.0)
+    assert [exits.exit_code(error) for error in bench.stalls] == [71]
+
+
+def test_progress_begins_anew() -> None:
+    bench = Bench()
+    for _ in range(5):
+        for _ in range(9):
+            assert not bench.dog.tick(1.0)
+        bench.progress += 1
+        assert not bench.dog.tick(1.0)
+    assert bench.dog.ready
+    assert bench.stalls == []
+
+
+def test_idleness_and_known_outages_are_no_stall_however_long() -> None:
+    for name in ("busy", "outage"):
+        bench = Bench()
+        setattr(bench, name, name == "outage")
+        for _ in range(100):
+            assert not bench.dog.tick(1.0)
+        assert bench.dog.ready
+
+
+def test_a_stuck_loop_ends_the_process_and_a_living_one_does_not() -> None:
+    bench = Bench()
+    for _ in range(30):
+        bench.dog.tick(0.0)
+        bench.dog.tick_thread(1.0)
+    assert bench.deaths == []
+    for _ in range(10):
+        bench.dog.tick_thread(1.0)
+    assert bench.deaths == [71]
