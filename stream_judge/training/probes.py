@@ -32,6 +32,11 @@ LAYERS = {
     "seen": 5,  # at "Answer:": was this set of differences seen, and with which label
 }
 _WEIGHTS = {"value": 0.5}
+# Asked at every word of an instruction, not at its end alone: which side of a policy an
+# attribute is on is then learnt from the clause that says so. Measured on plain policies
+# after 200 steps: rules read whole .88 instead of .69, those that name both sides .88
+# instead of .58.
+_EVERY_WORD = 3.0
 _OUTPUTS = {
     "value": sum(SIZES),
     "differs": 1,
@@ -100,27 +105,41 @@ def answer_logits(network: JudgeNetwork, batch: Batch, hidden: Tensor) -> Tensor
 
 
 def compute_loss(
-    network: JudgeNetwork, batch: Batch, features: Tensor, answer_ids: tuple[int, int]
+    network: JudgeNetwork,
+    batch: Batch,
+    features: Tensor,
+    *,
+    answer_ids: tuple[int, int],
+    words: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum of all losses, and accuracies for the log (nan = not asked)."""
+    """The weighted sum of all losses, and accuracies for the log (nan = not asked).
+
+    Args:
+        network: The network.
+        batch: Episodes.
+        features: float16 [N, T, vision_width], the bank's.
+        answer_ids: Token ids of (Yes, No).
+        words: Ask for the policy at every word of the instructions too.
+    """
     hidden, kept = network(batch, features)
     losses: dict[str, Tensor] = {}
     scores: dict[str, float] = {}
     _answer(network, batch, hidden, answer_ids, losses, scores)
     _mentions(network, batch, kept, losses, scores)
     _summaries(network, batch, kept, losses, scores)
+    _policies(network, batch, kept, losses, scores, words=words)
     total = torch.stack([_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
     return total, scores
 
 
 def compute_reading_loss(
-    network: JudgeNetwork, batch: Batch, features: Tensor
+    network: JudgeNetwork, batch: Batch, features: Tensor, *, words: bool = True
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of the policies' probes on instructions alone (episodes without pairs)."""
     _, kept = network(batch, features, depth=LAYERS["policy_late"])
     losses: dict[str, Tensor] = {}
     scores: dict[str, float] = {}
-    _policies(network, batch, kept, losses, scores)
+    _policies(network, batch, kept, losses, scores, words=words)
     return torch.stack(list(losses.values())).sum(), scores
 
 
@@ -205,7 +224,6 @@ def _summaries(
             guess = network.read(name, kept, rows[asked], columns[asked])
             losses[name] = F.cross_entropy(guess, wanted)
             scores[name] = _share(guess.argmax(1) == wanted)
-    _policies(network, batch, kept, losses, scores)
 
 
 def _policies(
@@ -214,12 +232,14 @@ def _policies(
     kept: dict[int, Tensor],
     losses: dict[str, Tensor],
     scores: dict[str, float],
+    *,
+    words: bool,
 ) -> None:
     rows, columns = _where(batch, POLICY_END)
-    said = torch.from_numpy(batch.wording)
+    form = torch.from_numpy(batch.wording)
     guess = network.read("wording", kept, rows, columns)
-    losses["wording"] = F.cross_entropy(guess, said)
-    scores["wording"] = _share(guess.argmax(1) == said)
+    losses["wording"] = F.cross_entropy(guess, form)
+    scores["wording"] = _share(guess.argmax(1) == form)
     mentioned = torch.from_numpy(batch.mentioned)
     bits = network.read("mentioned", kept, rows, columns)
     losses["mentioned"] = F.binary_cross_entropy_with_logits(bits, mentioned.float())
@@ -227,7 +247,13 @@ def _policies(
     if not batch.named.any():
         return
     wanted = torch.from_numpy(COUNTED[batch.rule[batch.named]]).float()
+    said = (np.arange(batch.ids.shape[1]) <= columns[:, None]) & batch.named[:, None]
+    places = np.nonzero(said)
+    everywhere = torch.from_numpy(COUNTED[batch.rule[places[0]]]).float()
     for name in ("policy", "policy_late"):
         bits = network.read(name, kept, rows[batch.named], columns[batch.named])
         losses[name] = F.binary_cross_entropy_with_logits(bits, wanted)
         scores[name] = _share((bits > 0) == (wanted > 0))
+        if words:
+            early = network.read(name, kept, *places)
+            losses[name] += _EVERY_WORD * F.binary_cross_entropy_with_logits(early, everywhere)

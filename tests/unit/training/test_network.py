@@ -53,7 +53,7 @@ def test_a_step_lowers_the_loss_on_its_own_batch(
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     losses = []
     for _ in range(12):
-        loss, scores = compute_loss(network, batch, features, writer.answer_ids)
+        loss, scores = compute_loss(network, batch, features, answer_ids=writer.answer_ids)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
