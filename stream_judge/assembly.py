@@ -41,7 +41,7 @@ async def build_judge(
         client = TritonJudge(settings.triton, on_batch=metrics.batch_rows.observe)
         await client.start()
         stack.push_async_callback(client.close)
-        model = await _wait_for_model(client)
+        model = await _wait_for_model(client, outages)
         patience = Patience(
             settings.images.own_hosts,
             outages,
@@ -71,10 +71,14 @@ async def build_judge(
         yield judge
 
 
-async def _wait_for_model(client: TritonJudge) -> ModelSpec:
+async def _wait_for_model(client: TritonJudge, outages: Outages) -> ModelSpec:
     while True:
         try:
-            return await client.spec()
+            spec = await client.spec()
         except InferenceError as exc:
+            outages.begin("triton")
             _log.warning("model_server_out", code=exc.code, message=exc.message)
             await asyncio.sleep(1.0)
+        else:
+            outages.end("triton")
+            return spec

@@ -52,8 +52,6 @@ class Backlog:
             while True:
                 await asyncio.sleep(_EVERY_S)
                 positions = await self._read_positions()
-                if positions is None:
-                    continue
                 try:
                     async with asyncio.timeout(_DEADLINE_S):
                         reader = reader or await self._connected()
@@ -87,14 +85,18 @@ class Backlog:
             async with asyncio.timeout(_DEADLINE_S):
                 return await self._positions()
         except TimeoutError:
-            # The consumer itself does not answer: nobody reads.
-            self.unread = True
+            return None
         except KafkaError:
             # Partitions are being moved; there will be an answer next time.
-            self.unread = False
-        return None
+            return {}
 
-    async def _look(self, reader: Any, positions: Mapping[Partition, int]) -> bool:
-        places = [TopicPartition(*partition) for partition in positions]
-        ends = await reader.end_offsets(places) if places else {}
+    async def _look(self, reader: Any, positions: Mapping[Partition, int] | None) -> bool:
+        places = [TopicPartition(*partition) for partition in positions or {}]
+        # Also with nothing to compare: whether the broker answers says what a consumer that
+        # does not answer suffers from.
+        ends = await reader.end_offsets(places or [TopicPartition(self._settings.topic, 0)])
+        if positions is None:
+            return True
+        if not places:
+            return False
         return any(positions[tp.topic, tp.partition] < end for tp, end in ends.items())

@@ -13,6 +13,8 @@
     │   ├── ImageNotFoundError    gone (404, 410 and other 4xx)
     │   ├── ImageUnreachableError refused, reset, 5xx (retriable)
     │   │   ├── NameUnresolvedError   its host's name leads nowhere (retriable)
+    │   │   ├── ImageAnswerError      an answer that is of no use (retriable)
+    │   │   ├── StoreOutError         the operator's own store is out: waited for (retriable)
     │   │   └── ResolverOutError      no name resolves: waited for (retriable)
     │   ├── ImageTimeoutError     too slow (retriable)
     │   ├── ImageTooLargeError    bytes or pixels over the limit
@@ -129,6 +131,23 @@ class ImageUnreachableError(ImageError):
 
 class NameUnresolvedError(ImageUnreachableError):
     """The name of a picture's host leads nowhere: the seller's fault, or the resolver's."""
+
+
+class ImageAnswerError(ImageUnreachableError):
+    """The host answers, but nothing of use: the picture's own fault, whoever owns the host."""
+
+
+class StoreOutError(ImageUnreachableError):
+    """A host of the operator's own picture store is out: an outage, not the seller's fault.
+
+    Args:
+        message: What happened.
+        host: Which host.
+    """
+
+    def __init__(self, message: str, *, host: str) -> None:
+        super().__init__(message, host=host)
+        self.host = host
 
 
 class ResolverOutError(ImageUnreachableError):

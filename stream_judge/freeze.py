@@ -26,6 +26,8 @@ def _boot_clock() -> float:
 class FreezeTicker:
     """Ticks in the event loop, and remembers when a tick came late.
 
+    While `run` does not run nothing ticks, and nothing is called a freeze.
+
     Args:
         clock: Seconds, never set back.
     """
@@ -34,6 +36,7 @@ class FreezeTicker:
         self._clock = clock
         self._last = clock()
         self._thawed = float("-inf")
+        self._running = False
 
     def now(self) -> float:
         """The ticker's clock, for `frozen_since`."""
@@ -42,7 +45,8 @@ class FreezeTicker:
     def frozen_since(self, moment: float) -> bool:
         """Whether the process stood still at some time after a moment of its clock."""
         # Right after a freeze the deadlines may be noticed before the tick is.
-        self.tick()
+        if self._running:
+            self.tick()
         return self._thawed > moment
 
     def tick(self) -> None:
@@ -56,8 +60,16 @@ class FreezeTicker:
 
     async def run(self) -> None:
         """Tick until cancelled."""
+        self.start()
+        try:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                self.tick()
+        finally:
+            self._running = False
+
+    def start(self) -> None:
+        """From now on ticks are due."""
         # What lies between making and running it is no freeze.
         self._last = self._clock()
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self.tick()
+        self._running = True

@@ -19,23 +19,27 @@ class Outages:
 
     def __init__(self, on_change: Callable[[str, bool], None] = lambda name, out: None) -> None:
         self._on_change = on_change
-        self._out: set[str] = set()
+        self._out: dict[str, set[str]] = {}
 
     @property
     def names(self) -> list[str]:
         """What is out, in alphabetical order."""
         return sorted(self._out)
 
-    def begin(self, name: str) -> None:
-        """A dependency does not answer."""
+    def begin(self, name: str, part: str = "") -> None:
+        """A dependency, or a part of it, does not answer."""
         if name not in self._out:
-            self._out.add(name)
             self._on_change(name, True)
+        self._out.setdefault(name, set()).add(part)
 
-    def end(self, name: str) -> None:
-        """It answers."""
-        if name in self._out:
-            self._out.remove(name)
+    def end(self, name: str, part: str = "") -> None:
+        """It answers; the dependency is out until its last part does."""
+        parts = self._out.get(name)
+        if parts is None:
+            return
+        parts.discard(part)
+        if not parts:
+            del self._out[name]
             self._on_change(name, False)
 
 
@@ -50,6 +54,7 @@ class Circuit:
     Args:
         name: Of the dependency.
         outages: Told when it opens and closes.
+        part: Which part of the dependency, where several have circuits.
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
@@ -62,6 +67,7 @@ class Circuit:
         name: str,
         outages: Outages,
         *,
+        part: str = "",
         first_s: float,
         last_s: float,
         is_outage: Callable[[Exception], bool],
@@ -70,6 +76,7 @@ class Circuit:
     ) -> None:
         self._name = name
         self._outages = outages
+        self._part = part
         self._first_s = first_s
         self._last_s = last_s
         self._is_outage = is_outage
@@ -118,9 +125,9 @@ class Circuit:
             self._wait_s = self._first_s
         elif probing:
             self._wait_s = min(2 * self._wait_s, self._last_s)
-        self._outages.begin(self._name)
+        self._outages.begin(self._name, self._part)
         self._on_retry(exc, self._wait_s)
 
     def _close(self) -> None:
         self._wait_s = 0.0
-        self._outages.end(self._name)
+        self._outages.end(self._name, self._part)

@@ -92,10 +92,15 @@ class Pipeline:
         """Records taken in whose outcomes are not confirmed yet."""
         return self._records
 
+    def oldest(self) -> tuple[float, str] | None:
+        """When the oldest record in flight came, and its place; None without one."""
+        heads = [lane.entries[0] for lane in self._lanes.values() if lane.entries]
+        return min(((head.arrived, head.record.place) for head in heads), default=None)
+
     def oldest_age_s(self) -> float:
         """Seconds since the oldest record in flight came; 0 without one."""
-        heads = [lane.entries[0].arrived for lane in self._lanes.values() if lane.entries]
-        return time.monotonic() - min(heads) if heads else 0.0
+        oldest = self.oldest()
+        return time.monotonic() - oldest[0] if oldest else 0.0
 
     def positions(self) -> Mapping[Partition, int]:
         """The offset behind the last confirmed outcome of each partition owned now."""

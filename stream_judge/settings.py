@@ -145,7 +145,7 @@ class WindowSettings(_Section):
     retry_first_s: float = Field(
         0.2, gt=0, description="First wait while something of the operator's is out, seconds."
     )
-    retry_last_s: float = Field(10.0, gt=0, description="Longest such wait, seconds.")
+    retry_last_s: float = Field(10.0, gt=0, le=10, description="Longest such wait, seconds.")
     stall_limit_s: float = Field(
         300.0,
         ge=10,

@@ -33,6 +33,13 @@ _UNKNOWN = "policy_unknown"
 # A server that forgets a policy as soon as it was told has a cache that is too small for
 # the policies in use; asking it forever would hide that.
 _TELLINGS = 3
+# These replace the client library's own. gRPC's two minutes between attempts to connect
+# would leave a server that is back unnoticed (measured after 75 s: 37 s, and 2 s with these).
+_CHANNEL = [
+    ("grpc.max_send_message_length", 2**31 - 1),
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class TritonJudge:
 
     async def start(self) -> None:
         """Open the channel; no server has to answer yet."""
-        self._client = tritonclient.InferenceServerClient(self._options.url)
+        self._client = tritonclient.InferenceServerClient(self._options.url, channel_args=_CHANNEL)
 
     async def close(self) -> None:
         """End requests under way (their callers get `TritonUnavailableError`)."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +20,7 @@ from stream_judge.errors import StalledError
 
 _log = structlog.get_logger(__name__)
 _TICK_S = 1.0
+_LAST_WORDS_S = 5.0
 
 
 class Watchdog:
@@ -28,7 +31,7 @@ class Watchdog:
 
     Args:
         limit_s: How long there may be no progress, seconds.
-        progress: Anything that changes with every outcome.
+        progress: Anything that changes as long as no record is stuck.
         busy: Whether there is work: records in flight, or lag.
         outage: Whether something of the operator's is known to be out.
         on_stall: Told once, with the error.
@@ -87,7 +90,7 @@ class Watchdog:
         self._on_stall(
             StalledError(
                 f"no outcome for {self._limit_s:.0f} s although there is work and no outage is "
-                "known; restart, and report the threads' stacks and the last log lines"
+                "known; restart, and report the last log lines"
             )
         )
         return True
@@ -99,9 +102,24 @@ class Watchdog:
             return
         self._stuck_s += seconds
         if self._stuck_s >= self._limit_s:
-            _log.critical("event_loop_stuck", seconds=self._stuck_s)
-            self._die(exits.STALLED)
+            self._end()
+
+    def _end(self) -> None:
+        # It may be the reader of the log that holds the loop up, and it would this line, too.
+        certain = threading.Timer(_LAST_WORDS_S, self._die, (exits.STALLED,))
+        certain.daemon = True
+        certain.start()
+        _log.critical("event_loop_stuck", seconds=self._stuck_s, stack=_main_stack())
+        self._die(exits.STALLED)
+        certain.cancel()
 
     def _watch_loop(self) -> None:
         while not self._stopped.wait(_TICK_S):
             self.tick_thread(_TICK_S)
+
+
+def _main_stack() -> str:
+    """Where the main thread is, which runs the event loop."""
+    ident = threading.main_thread().ident
+    frame = sys._current_frames().get(ident or 0)
+    return "".join(traceback.format_stack(frame)) if frame else ""

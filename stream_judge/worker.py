@@ -69,8 +69,11 @@ class Worker:
             starting.cancel()
         results = await asyncio.gather(starting, return_exceptions=True)
         stopping.cancel()
-        for timer in self._timers:
-            timer.cancel()
+        if self._fatal is None:
+            # After a fatal error they stay: threads that still wait for a name server would
+            # keep the interpreter from ending.
+            for timer in self._timers:
+                timer.cancel()
         for result in results:
             if isinstance(result, StreamJudgeError):
                 raise result
@@ -111,18 +114,26 @@ class Worker:
         backlog = Backlog(self._settings.kafka, self._positions, self._outages)
         self._watchdog = Watchdog(
             self._settings.window.stall_limit_s,
-            progress=lambda: pipeline.last_progress,
+            # One stuck record is a stall, too, while other partitions go on.
+            progress=lambda: pipeline.oldest() or pipeline.last_progress,
             busy=lambda: pipeline.in_flight > 0 or backlog.unread,
             outage=lambda: bool(self._outages.names),
             on_stall=self._on_fatal,
         )
         watching = [asyncio.create_task(part.run()) for part in (backlog, self._watchdog)]
+        for task in watching:
+            task.add_done_callback(self._on_watched)
         try:
             yield
         finally:
             for task in watching:
                 task.cancel()
             await asyncio.gather(*watching, return_exceptions=True)
+
+    def _on_watched(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A worker that nobody watches could be stuck for good.
+            self._on_fatal(error)
 
     async def _positions(self) -> dict[Partition, int]:
         """The next offset that is read, of each partition owned now."""
@@ -178,8 +189,9 @@ class Worker:
         if self._fatal is not None:
             return
         self._fatal = exc
-        _log.critical("worker_fatal", error=repr(exc), exc_info=exc)
+        # First, because the log may be what is stuck.
         self._end_for_certain(_FATAL_GRACE_S)
+        _log.critical("worker_fatal", error=repr(exc), exc_info=exc)
         self._stopping.set()
 
     def _end_for_certain(self, after_s: float) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_judge.errors import ImageDecodeError, ImageTooLargeError
+from stream_judge.freeze import FreezeTicker
 from stream_judge.images import decoder_child
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
@@ -79,9 +80,13 @@ class ImageDecoder:
     Args:
         options: Number of processes and their limits.
         spec: What the model wants.
+        freeze: Tells pictures that take too long from a process that was frozen.
     """
 
-    def __init__(self, options: ImageOptions, spec: PixelSpec) -> None:
+    def __init__(
+        self, options: ImageOptions, spec: PixelSpec, freeze: FreezeTicker | None = None
+    ) -> None:
+        self._freeze = freeze or FreezeTicker()
         self._options = options
         self._spec = spec
         self._idle: asyncio.Queue[_Child | None] = asyncio.Queue()
@@ -105,6 +110,16 @@ class ImageDecoder:
             ImageDecodeError: Not a picture of an allowed format, or a decoder that died or
                 did not finish.
         """
+        while True:
+            started = self._freeze.now()
+            try:
+                return await self._decode(data)
+            except ImageDecodeError as exc:
+                late = isinstance(exc.__cause__, TimeoutError)
+                if not (late and self._freeze.frozen_since(started)):
+                    raise
+
+    async def _decode(self, data: bytes) -> Decoded:
         try:
             return await self._attempt(data)
         except _DEATHS:

@@ -9,6 +9,7 @@ import aiohttp
 from yarl import URL
 
 from stream_judge.errors import (
+    ImageAnswerError,
     ImageBlockedError,
     ImageError,
     ImageNotFoundError,
@@ -18,6 +19,7 @@ from stream_judge.errors import (
     ImageUrlError,
     NameUnresolvedError,
     ResolverOutError,
+    StoreOutError,
 )
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.guard import AddressGuard
@@ -49,6 +51,7 @@ class ImageFetcher:
         freeze: FreezeTicker | None = None,
     ) -> None:
         self._options = options
+        self._own_hosts = frozenset(host.lower() for host in options.own_hosts)
         self._canary = Canary(options.resolver_canary)
         self._patience = patience or Patience(options.own_hosts)
         self._freeze = freeze or FreezeTicker()
@@ -112,26 +115,40 @@ class ImageFetcher:
             await asyncio.sleep(self._options.backoff_s * 2 ** (attempts - 1))
 
     async def _attempt(self, url: URL) -> bytes:
+        hops = [url]
         try:
             async with asyncio.timeout(self._options.total_timeout_s):
-                return await self._follow(url)
-        except (TimeoutError, ImageTimeoutError, NameUnresolvedError) as exc:
-            # A resolver that hangs shows as a time-out.
-            if not await self._canary.sings():
-                raise ResolverOutError("no name resolves, the canary's neither") from exc
-            if isinstance(exc, ImageError):
-                raise
-            raise ImageTimeoutError("the picture did not arrive in time") from exc
+                return await self._follow(hops)
+        except TimeoutError as exc:
+            late = ImageTimeoutError("the picture did not arrive in time")
+            raise await self._blamed(late, hops[-1]) from exc
+        except (ImageTimeoutError, ImageUnreachableError) as exc:
+            raise await self._blamed(exc, hops[-1]) from exc.__cause__
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _blamed(self, failure: ImageError, url: URL) -> ImageError:
+        """The failure, or the outage of the operator's that it comes of.
+
+        Whose host it was is that of the last redirect, not of the URL in the event.
+        """
+        host = (url.raw_host or "").lower()
+        if host in self._own_hosts and not isinstance(failure, ImageAnswerError):
+            return StoreOutError(f"{host} is out: {failure.message}", host=host)
+        # A resolver that hangs shows as a time-out.
+        nameless = isinstance(failure, (ImageTimeoutError, NameUnresolvedError))
+        if nameless and not await self._canary.sings():
+            return ResolverOutError("no name resolves, the canary's neither")
+        return failure
+
+    async def _follow(self, hops: list[URL]) -> bytes:
+        """The bytes behind the first of `hops`; redirects that were followed are added."""
         for _ in range(self._options.max_redirects + 1):
             try:
-                found = await self._get(url)
+                found = await self._get(hops[-1])
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 raise _mapped(exc) from exc
             if isinstance(found, bytes):
                 return found
-            url = self._guard.parse(str(found))
+            hops.append(self._guard.parse(str(found)))
         raise ImageUrlError(f"more than {self._options.max_redirects} redirects")
 
     async def _get(self, url: URL) -> bytes | URL:
@@ -144,11 +161,11 @@ class ImageFetcher:
             if answer.status in _REDIRECTS:
                 location = answer.headers.get("Location")
                 if not location:
-                    raise ImageUnreachableError("a redirect without a location")
+                    raise ImageAnswerError("a redirect without a location")
                 return url.join(URL(location))
             _check_status(answer.status)
             if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise ImageUnreachableError("the host compresses the answer unasked")
+                raise ImageAnswerError("the host compresses the answer unasked")
             limit = self._options.max_bytes
             if (answer.content_length or 0) > limit:
                 raise ImageTooLargeError(f"{answer.content_length} bytes, limit {limit}")
@@ -187,4 +204,6 @@ def _mapped(exc: Exception) -> ImageError:
         return NameUnresolvedError("the host's name leads nowhere")
     if isinstance(exc, aiohttp.InvalidURL):
         return ImageUrlError("not a URL that can be fetched")
+    if isinstance(exc, (aiohttp.ClientResponseError, ValueError)):
+        return ImageAnswerError(f"the host's answer cannot be read: {type(exc).__name__}")
     return ImageUnreachableError(f"the host cannot be read: {type(exc).__name__}")

@@ -53,7 +53,7 @@ class ImageLoader:
         freeze: FreezeTicker | None = None,
     ) -> None:
         self._fetcher = ImageFetcher(options, patience, freeze)
-        self._decoder = ImageDecoder(options, spec)
+        self._decoder = ImageDecoder(options, spec, freeze)
 
     async def start(self) -> None:
         """Open connections and decoders."""

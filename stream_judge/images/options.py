@@ -30,6 +30,7 @@ class ImageOptions(BaseModel):
     )
     resolver_canary: str | None = Field(
         None,
+        pattern=r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$",
         description="A name that always resolves: while it does not, the resolver is out, and "
         "records wait for it.",
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 import structlog
 from yarl import URL
 
-from stream_judge.errors import ImageTimeoutError, ImageUnreachableError, ResolverOutError
+from stream_judge.errors import ResolverOutError, StoreOutError
 from stream_judge.outage import Circuit, Outages
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +36,10 @@ class Patience:
         self._first_s = first_s
         self._last_s = last_s
         self._resolver = self._circuit("resolver", _is_resolver)
-        self._stores = {host: self._circuit("object_store", _is_store) for host in own_hosts}
+        self._stores = {
+            host: self._circuit("object_store", partial(_is_store, host), part=host)
+            for host in map(str.lower, own_hosts)
+        }
 
     async def call(self, url: URL, attempt: Callable[[], Awaitable[bytes]]) -> bytes:
         """The bytes behind a URL.
@@ -43,18 +47,26 @@ class Patience:
         Raises:
             ImageError: The seller's own fault.
         """
-        store = self._stores.get(url.host or "")
-        if store is None:
-            return await self._resolver.call(attempt)
-        return await store.call(lambda: self._resolver.call(attempt))
+        store = self._stores.get((url.raw_host or "").lower())
+        while True:
+            try:
+                if store is None:
+                    return await self._resolver.call(attempt)
+                return await store.call(lambda: self._resolver.call(attempt))
+            except StoreOutError as exc:
+                # A redirect led there: it is that host that is waited for.
+                store = self._stores[exc.host]
 
-    def _circuit(self, name: str, is_outage: Callable[[Exception], bool]) -> Circuit:
+    def _circuit(
+        self, name: str, is_outage: Callable[[Exception], bool], part: str = ""
+    ) -> Circuit:
         def report(exc: Exception, wait_s: float) -> None:
             _log.warning("pictures_out", dependency=name, message=str(exc), wait_s=wait_s)
 
         return Circuit(
             name,
             self._outages,
+            part=part,
             first_s=self._first_s,
             last_s=self._last_s,
             is_outage=is_outage,
@@ -66,6 +78,5 @@ def _is_resolver(exc: Exception) -> bool:
     return isinstance(exc, ResolverOutError)
 
 
-def _is_store(exc: Exception) -> bool:
-    # The subclasses too: a store whose name leads nowhere is out.
-    return isinstance(exc, (ImageUnreachableError, ImageTimeoutError))
+def _is_store(host: str, exc: Exception) -> bool:
+    return isinstance(exc, StoreOutError) and exc.host == host

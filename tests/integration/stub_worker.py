@@ -1,13 +1,14 @@
 """A worker process with stand-ins for pictures and the model server; Kafka is real.
 
 What a listing's title asks for: `slow` takes 0.3 s, `memory` raises MemoryError, `stuck`
-never ends.
+never ends, `block` stops the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,6 +34,8 @@ class OddJudge(Judge):
         title = _title(record)
         if title == "memory":
             raise MemoryError
+        if title == "block":
+            time.sleep(3600)
         if title == "stuck":
             await asyncio.sleep(3600)
         if title == "slow":

@@ -32,7 +32,10 @@ STUB = [str(Path(__file__).with_name("stub_worker.py"))]
 
 
 def worker_process(
-    broker: EmbeddedBroker, triton_url: str = "127.0.0.1:1", command: list[str] = WORKER
+    broker: EmbeddedBroker,
+    triton_url: str = "127.0.0.1:1",
+    command: list[str] = WORKER,
+    **window: float,
 ) -> ChildProcess:
     env = {
         **os.environ,
@@ -42,6 +45,7 @@ def worker_process(
         "STREAM_JUDGE_TRITON__URL": triton_url,
         "STREAM_JUDGE_WEB__PORT": "0",
         "STREAM_JUDGE_WINDOW__DRAIN_TIMEOUT_S": "2",
+        **{f"STREAM_JUDGE_WINDOW__{name.upper()}": str(n) for name, n in window.items()},
     }
     return ChildProcess([sys.executable, *command], env=env, on_line=lambda _: None)
 
@@ -151,3 +155,46 @@ async def test_a_fatal_error_ends_the_process(broker: EmbeddedBroker) -> None:
     await send(broker, ["memory"])
     async with asyncio.timeout(60):
         assert await worker.wait() == 70
+
+
+@pytest.mark.parametrize("title", ["stuck", "block"])
+async def test_a_worker_that_makes_no_progress_ends_by_itself(
+    broker: EmbeddedBroker, title: str
+) -> None:
+    worker = worker_process(broker, command=STUB, stall_limit_s=10)
+    await worker.start()
+    await send(broker, [title])
+    async with asyncio.timeout(90):
+        assert await worker.wait() == 71
+
+
+async def test_one_stuck_partition_is_found_while_others_go_on(broker: EmbeddedBroker) -> None:
+    worker = worker_process(broker, command=STUB, stall_limit_s=10)
+    await worker.start()
+    await send(broker, ["stuck"])
+
+    async def others() -> None:
+        while True:
+            await send(broker, ["quick"], partition=1)
+            await asyncio.sleep(0.5)
+
+    sending = asyncio.create_task(others())
+    try:
+        async with asyncio.timeout(90):
+            assert await worker.wait() == 71
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_worker_that_would_dead_letter_everything_stops(broker: EmbeddedBroker) -> None:
+    worker = worker_process(broker, command=STUB, max_run=5)
+    await worker.start()
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap)
+    await producer.start()
+    for _ in range(40):
+        await producer.send_and_wait("product-updates", b"not json", partition=0)
+    await producer.stop()
+    async with asyncio.timeout(90):
+        assert await worker.wait() == 74
+    assert len(await seen_until(broker, 1)) < 40

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from stream_judge import exits
-from stream_judge.errors import LaneLostError, OffsetError, PublishError
+from stream_judge.errors import (
+    DeadLetterLimitError,
+    LaneLostError,
+    OffsetError,
+    PublishError,
+    StalledError,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,8 +20,10 @@ from stream_judge.errors import LaneLostError, OffsetError, PublishError
     [
         (None, 0),
         (MemoryError(), 70),
+        (StalledError("stuck"), 71),
         (LaneLostError("moved"), 72),
         (OffsetError("gone"), 73),
+        (DeadLetterLimitError("many"), 74),
         (PublishError("no"), 75),
     ],
 )

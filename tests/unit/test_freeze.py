@@ -24,6 +24,7 @@ def test_a_late_tick_is_a_freeze_for_whatever_began_before() -> None:
 def test_it_is_noticed_although_the_tick_is_still_to_come() -> None:
     clock = Clock()
     ticker = FreezeTicker(clock)
+    ticker.start()
     before = ticker.now()
     clock.now += 30
     assert ticker.frozen_since(before)
@@ -36,4 +37,12 @@ def test_ticks_in_time_are_no_freeze() -> None:
     for _ in range(100):
         clock.now += 1.5
         ticker.tick()
+    assert not ticker.frozen_since(before)
+
+
+def test_without_ticks_that_are_due_a_long_attempt_is_no_freeze() -> None:
+    clock = Clock()
+    ticker = FreezeTicker(clock)
+    before = ticker.now()
+    clock.now += 30
     assert not ticker.frozen_since(before)

@@ -126,3 +126,14 @@ def test_outages_are_named_once() -> None:
     outages.end("kafka")
     outages.end("kafka")
     assert changes == [("kafka", True), ("a", True), ("kafka", False)]
+
+
+def test_a_dependency_is_out_until_its_last_part_answers() -> None:
+    changes: list[tuple[str, bool]] = []
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    outages.begin("object_store", "a.test")
+    outages.begin("object_store", "b.test")
+    outages.end("object_store", "a.test")
+    assert outages.names == ["object_store"]
+    outages.end("object_store", "b.test")
+    assert changes == [("object_store", True), ("object_store", False)]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from stream_judge.errors import LaneLostError, PublishError
+from stream_judge.errors import DeadLetterLimitError, LaneLostError, PublishError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
 from stream_judge.pipeline import Pipeline
@@ -218,4 +218,40 @@ async def test_a_record_that_waited_through_a_drain_is_not_taken_in() -> None:
     assert bench.pipeline.in_flight == 0
     bench.assign(2)
     assert await bench.submit(0, generation=2) is True
+    await bench.pipeline.drain(0)
+
+
+async def test_a_run_with_too_many_dead_letters_is_not_published() -> None:
+    bench = Bench(dead_letter_sample=20)
+
+    async def refuse(record: SourceRecord) -> Outcome:
+        return Outcome(record, "dead_letter", "bad_event", None, ())
+
+    bench.pipeline._judge = refuse
+    for offset in range(19):
+        await bench.submit(offset)
+        await settle()
+    assert len(bench.acked) == 19
+    assert bench.fatal == []
+    await bench.submit(19)
+    await settle()
+    assert isinstance(bench.fatal[0], DeadLetterLimitError)
+    assert len(bench.published()) == len(bench.acked) == 19
+    await bench.pipeline.drain(0)
+
+
+async def test_the_oldest_record_stays_the_oldest_while_other_partitions_go_on() -> None:
+    bench = Bench()
+    assert bench.pipeline.oldest() is None
+    await bench.submit(5, partition=0)
+    stuck = bench.pipeline.oldest()
+    for offset in range(3):
+        bench.gate(offset, 1).set()
+        await bench.submit(offset, partition=1)
+        await settle()
+    assert bench.acked == [(1, 0), (1, 1), (1, 2)]
+    assert bench.pipeline.oldest() == stuck
+    bench.gate(5).set()
+    await settle()
+    assert bench.pipeline.oldest() is None
     await bench.pipeline.drain(0)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from stream_judge import exits
+import threading
+
+import pytest
+
+from stream_judge import exits, watchdog
 from stream_judge.errors import StalledError
 from stream_judge.watchdog import Watchdog
 
@@ -64,3 +68,26 @@ def test_a_stuck_loop_ends_the_process_and_a_living_one_does_not() -> None:
     for _ in range(10):
         bench.dog.tick_thread(1.0)
     assert bench.deaths == [71]
+
+
+def test_a_stuck_loop_ends_the_process_although_its_log_is_stuck_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    died, release = threading.Event(), threading.Event()
+
+    class StuckLog:
+        def critical(self, *args: object, **kwargs: object) -> None:
+            release.wait(5)
+
+    monkeypatch.setattr(watchdog, "_log", StuckLog())
+    monkeypatch.setattr(watchdog, "_LAST_WORDS_S", 0.01)
+    bench = Bench()
+    bench.dog._die = lambda code: died.set()
+    bench.dog.tick(0.0)
+    bench.dog.tick_thread(1.0)
+    thread = threading.Thread(target=bench.dog.tick_thread, args=(10.0,))
+    thread.start()
+    ended_while_stuck = died.wait(4)
+    release.set()
+    thread.join()
+    assert ended_while_stuck

@@ -21,7 +21,8 @@ from stream_judge.errors import (
     ImageUnreachableError,
     ImageUrlError,
 )
-from stream_judge.images.decode import _Child
+from stream_judge.freeze import FreezeTicker
+from stream_judge.images.decode import ImageDecoder, _Child
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
@@ -199,3 +200,41 @@ async def test_a_picture_that_kills_decoders_costs_that_picture(
         with pytest.raises(ImageDecodeError, match="two decoders died"):
             await loader.decode(good)
     assert (await loader.decode(good)).width == 130
+
+
+class Frozen(FreezeTicker):
+    """Says once that there was a freeze."""
+
+    times = 1
+
+    def frozen_since(self, moment: float) -> bool:
+        self.times -= 1
+        return self.times >= 0
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+async def test_a_decoder_that_is_late_after_a_freeze_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    asked = 0
+    real = _Child.ask
+
+    async def ask(self: _Child, data: bytes, spec: PixelSpec) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise TimeoutError
+        return await real(self, data, spec)
+
+    monkeypatch.setattr(_Child, "ask", ask)
+    options = ImageOptions(decoders=1, decode_timeout_s=20.0)
+    decoder = ImageDecoder(options, PixelSpec(16), Frozen() if frozen else None)
+    await decoder.start()
+    try:
+        if frozen:
+            assert (await decoder.decode(as_bytes(Image.fromarray(NOISE)))).width == 130
+        else:
+            with pytest.raises(ImageDecodeError, match="too long"):
+                await decoder.decode(as_bytes(Image.fromarray(NOISE)))
+    finally:
+        await decoder.close()

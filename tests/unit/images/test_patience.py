@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from stream_judge import freeze
 from stream_judge.errors import ImageNotFoundError, ImageTimeoutError, ImageUnreachableError
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.fetch import ImageFetcher
@@ -63,6 +64,10 @@ class Store:
         self.on_ask()
         if request.path == "/stall":
             await asyncio.sleep(3600)
+        if request.path.startswith("/to/"):
+            raise web.HTTPFound(f"http://{request.path[4:]}:{self.port}/a.png")
+        if request.path == "/gzip":
+            return web.Response(body=b"x", headers={"Content-Encoding": "gzip"})
         return web.Response(status=self.status, body=b"picture")
 
 
@@ -200,3 +205,69 @@ async def test_an_attempt_that_was_frozen_does_not_count(names: Names, store: St
     finally:
         await fetcher.close()
     assert store.asked == 3 + options.attempts
+
+
+async def test_without_a_ticker_a_slow_host_is_not_taken_for_a_freeze(
+    names: Names, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every attempt is then longer than a freeze.
+    monkeypatch.setattr(freeze, "GAP_S", 0.01)
+    options = OPTIONS.model_copy(update={"total_timeout_s": 0.05})
+    fetcher = ImageFetcher(options, make_patience(Outages()))
+    await fetcher.start()
+    try:
+        with pytest.raises(ImageTimeoutError):
+            await asyncio.wait_for(fetcher.fetch(f"http://seller.test:{store.port}/stall"), 5)
+    finally:
+        await fetcher.close()
+    assert store.asked == options.attempts
+
+
+async def test_a_useless_answer_of_an_own_store_is_the_pictures_fault(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    with pytest.raises(ImageUnreachableError):
+        await asyncio.wait_for(fetcher.fetch(f"http://pictures.test:{store.port}/gzip"), 5)
+    assert outages.names == []
+
+
+async def test_an_own_store_is_not_blamed_for_where_it_redirects_to(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    names.dead = {"seller.test"}
+    url = f"http://pictures.test:{store.port}/to/seller.test"
+    with pytest.raises(ImageUnreachableError, match="name"):
+        await asyncio.wait_for(fetcher.fetch(url), 5)
+    assert outages.names == []
+
+
+async def test_an_own_store_behind_a_redirect_is_waited_for(
+    names: Names, store: Store, fetcher: ImageFetcher, outages: Outages
+) -> None:
+    names.dead = {"pictures.test"}
+    url = f"http://seller.test:{store.port}/to/pictures.test"
+    fetching = asyncio.create_task(fetcher.fetch(url))
+    async with asyncio.timeout(5):
+        while names.asked.count("pictures.test") < 6:
+            await asyncio.sleep(0.001)
+    assert outages.names == ["object_store"]
+    assert not fetching.done()
+    names.dead = set()
+    assert await fetching == b"picture"
+    assert outages.names == []
+
+
+async def test_an_own_host_is_known_in_any_case(names: Names, store: Store) -> None:
+    options = OPTIONS.model_copy(update={"own_hosts": frozenset({"Pictures.TEST"})})
+    patience = Patience(options.own_hosts, Outages(), first_s=0.001, last_s=0.002)
+    fetcher = ImageFetcher(options, patience)
+    await fetcher.start()
+
+    def each() -> None:
+        store.status = 503 if store.asked < 6 else 200
+
+    store.on_ask = each
+    try:
+        assert await fetcher.fetch(f"http://PICTURES.test:{store.port}/a.png") == b"picture"
+    finally:
+        await fetcher.close()
