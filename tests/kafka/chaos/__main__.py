@@ -1,0 +1,160 @@
+"""`python -m tests.kafka.chaos`: one fault, or all of them.
+
+Prints a JSON object a storm. With `--all` results are appended to a file, and a run that was
+stopped goes on behind what the file has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.kafka.chaos import (  # noqa: F401 - they register their faults
+    faults_broker,
+    faults_model,
+    faults_pictures,
+    faults_workers,
+)
+from tests.kafka.chaos.cluster import StormCluster
+from tests.kafka.chaos.fault import FAULTS, Fault
+from tests.kafka.chaos.pictures import PictureServer
+from tests.kafka.chaos.storm import Result, Storm, StormOptions
+
+Key = tuple[str, int, int, str, int]
+
+
+async def run_fault(
+    fault: Fault, options: StormOptions, cluster: StormCluster, log: Path | None = None
+) -> Result:
+    """One storm on a cluster that is there."""
+    pictures = PictureServer()
+    await pictures.start()
+    try:
+        storm = Storm(
+            cluster,
+            options,
+            fault.load(options.records, pictures.port),
+            env=fault.env,
+            kafka=fault.kafka,
+            judged=fault.judged,
+            log=log,
+        )
+        return await storm.run(fault.name, fault.act, create=fault.create)
+    finally:
+        await pictures.stop()
+
+
+def _options(fault: Fault, given: Any, seed: int) -> StormOptions:
+    return StormOptions(
+        records=given.records,
+        seed=seed,
+        partitions=given.partitions,
+        publisher=given.publisher,
+        workers=fault.workers,
+    )
+
+
+async def _run(given: Any) -> int:
+    names = sorted(FAULTS) if given.all else [given.fault]
+    seeds = list(range(given.seeds)) if given.all else [given.seed]
+    wanted = [
+        (FAULTS[name], seed)
+        for seed in seeds
+        for name in names
+        if given.publisher.replace("faust", "plain") in FAULTS[name].publishers
+    ]
+    done = _done(given.results) if given.all else set()
+    shared: StormCluster | None = None
+    broken = 0
+    try:
+        for fault, seed in wanted:
+            options = _options(fault, given, seed)
+            if _key(fault.name, options) in done:
+                continue
+            own = fault.own or fault.nodes > 1
+            if own or shared is None:
+                cluster = StormCluster(fault.nodes)
+                await cluster.start()
+                shared = shared if own else cluster
+            else:
+                cluster = shared
+            try:
+                result = await run_fault(fault, options, cluster, given.log)
+            finally:
+                if own:
+                    await cluster.stop()
+            broken += not result.sound
+            _tell(result, given)
+    finally:
+        if shared is not None:
+            await shared.stop()
+    return 1 if broken else 0
+
+
+def _tell(result: Result, given: Any) -> None:
+    line = orjson.dumps(result.as_dict()).decode()
+    if given.all:
+        with given.results.open("a") as file:
+            file.write(line + "\n")
+    if given.json:
+        print(line, flush=True)  # noqa: T201
+        return
+    print(  # noqa: T201
+        f"{'ok    ' if result.sound else 'BROKEN'} {result.fault} seed {result.seed}: "
+        f"{result.records} records, lost {result.lost}, repeated {result.repeated}, "
+        f"order breaks {result.order_breaks}, committed past {result.committed_past}, "
+        f"dead letters {result.dead_letters}/{result.dead_letters_expected}, "
+        f"hang {result.hang}, recovery {result.recovery_s} s, {result.seconds} s "
+        f"{result.examples or ''}",
+        flush=True,
+    )
+
+
+def _done(path: Path) -> set[Key]:
+    if not path.exists():
+        return set()
+    found = [orjson.loads(line) for line in path.read_text().splitlines() if line]
+    return {(r["fault"], r["seed"], r["records"], r["publisher"], r["partitions"]) for r in found}
+
+
+def _key(name: str, options: StormOptions) -> Key:
+    return (name, options.seed, options.records, options.publisher, options.partitions)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kafka.chaos", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--list", action="store_true", help="name all faults")
+    what.add_argument("--fault", choices=sorted(FAULTS), metavar="NAME")
+    what.add_argument("--all", action="store_true", help="every fault")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="with --all: how many")
+    parser.add_argument("--records", type=int, default=600)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument(
+        "--publisher", choices=("transactional", "plain", "faust"), default="transactional"
+    )
+    parser.add_argument("--results", type=Path, default=Path("chaos.jsonl"))
+    parser.add_argument("--log", type=Path, help="folder for the workers' logs")
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+    given = parser.parse_args()
+    # The storm's own clients lose their broker, too, and would fill the screen with it.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    if given.list:
+        for name in sorted(FAULTS):
+            print(f"{name:24} {FAULTS[name].says}")  # noqa: T201
+        return 0
+    if given.log:
+        given.log.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(_run(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Apache Kafka for storms: workers come through a proxy, the checker does not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
+from stream_judge.processes import free_port
+from tests.kafka.chaos.logs import started
+from tests.kafka.chaos.proxy import KafkaProxy
+
+_MAX_MESSAGE = "20000000"
+
+
+class StormCluster:
+    """A cluster of one or three nodes.
+
+    With one node its workers' listener is advertised at a proxy; with three there is none.
+
+    Args:
+        nodes: Brokers.
+        session_timeout_s: Shortest session that the group coordinator accepts.
+    """
+
+    def __init__(self, nodes: int = 1) -> None:
+        self.nodes = nodes
+        self.proxy: KafkaProxy | None = None
+        config = {"message.max.bytes": _MAX_MESSAGE, "replica.fetch.max.bytes": _MAX_MESSAGE}
+        listeners: dict[str, tuple[str, int]] = {}
+        port = 0
+        if nodes == 1:
+            port, proxied, front = free_port(), free_port(), free_port()
+            listeners["PROXIED"] = ("PLAINTEXT", proxied)
+            config["advertised.listeners"] = (
+                f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{front}"
+            )
+            self.proxy = KafkaProxy(front, proxied)
+            self._front = front
+        self.kafka = EmbeddedKafka(
+            KafkaOptions(nodes=nodes, port=port, listeners=listeners, config=config)
+        )
+        self._readers: dict[str, Any] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def bootstrap(self) -> str:
+        """For load and checker."""
+        return self.kafka.bootstrap
+
+    @property
+    def workers_bootstrap(self) -> str:
+        """For the workers."""
+        return f"127.0.0.1:{self._front}" if self.proxy else self.kafka.bootstrap
+
+    async def start(self) -> None:
+        """Start it."""
+        await self.kafka.start()
+        if self.proxy:
+            await self.proxy.start()
+
+    async def stop(self) -> None:
+        """Stop it."""
+        for reader in self._readers.values():
+            await reader.stop()
+        self._readers.clear()
+        if self.proxy:
+            await self.proxy.stop()
+        await self.kafka.stop()
+
+    async def ends(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Last stable offset and end of each partition of a topic."""
+        levels = [
+            await self._ends(topic, f"read_{level}") for level in ("committed", "uncommitted")
+        ]
+        stable, end = levels
+        return {number: (stable[number], end[number]) for number in stable if number in end}
+
+    async def _ends(self, topic: str, level: str) -> dict[int, int]:
+        # Storms that share the cluster share its readers.
+        async with self._lock:
+            reader = await self._reader(level)
+        if not reader.partitions_for_topic(topic):
+            await reader._client.add_topic(topic)
+        places = [TopicPartition(topic, n) for n in reader.partitions_for_topic(topic) or ()]
+        return {tp.partition: end for tp, end in (await reader.end_offsets(places)).items()}
+
+    async def _reader(self, level: str) -> Any:
+        reader = self._readers.get(level)
+        if reader is None:
+            reader = AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap, group_id=None, isolation_level=level
+            )
+            self._readers[level] = await started(reader)
+        return self._readers[level]

@@ -1,0 +1,182 @@
+"""Faults of the broker, and of the way to it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.kafka.chaos.fault import fault
+from tests.kafka.chaos.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, Rule
+from tests.kafka.chaos.storm import Storm
+from tests.kafka.chaos.topics import create_one
+
+_TX = ("transactional",)
+
+
+async def _rules(storm: Storm, *rules: Rule) -> None:
+    """Put rules on the way to the broker, and see that they were met."""
+    proxy = storm.cluster.proxy
+    assert proxy is not None
+    before = proxy.hits
+    wanted = sum(rule.times for rule in rules)
+    proxy.rules = list(rules)
+    async with storm.fault():
+        for _ in range(600):
+            if proxy.hits - before >= wanted:
+                break
+            await asyncio.sleep(0.1)
+    proxy.rules = []
+    if proxy.hits == before:
+        raise AssertionError("no request met the rule: the fault has not happened")
+
+
+@fault(publishers=_TX)
+async def end_txn_answer_lost(storm: Storm) -> None:
+    """The broker commits, and its answer is lost."""
+    for share in (0.1, 0.3, 0.5):
+        await storm.until(share)
+        await _rules(storm, Rule(END_TXN, "lose_answer", 2))
+
+
+@fault(publishers=_TX)
+async def end_txn_lost(storm: Storm) -> None:
+    """The commit does not reach the broker."""
+    for share in (0.1, 0.3, 0.5):
+        await storm.until(share)
+        await _rules(storm, Rule(END_TXN, "refuse", 2))
+
+
+@fault(publishers=_TX)
+async def offsets_answer_lost(storm: Storm) -> None:
+    """The transaction has its offsets, and the answer that says so is lost."""
+    for share in (0.1, 0.3, 0.5):
+        await storm.until(share)
+        await _rules(storm, Rule(TXN_OFFSET_COMMIT, "lose_answer", 2))
+
+
+@fault()
+async def produce_answer_lost(storm: Storm) -> None:
+    """Records are in the log, and the answer that says so is lost."""
+    for share in (0.1, 0.3, 0.5):
+        await storm.until(share)
+        await _rules(storm, Rule(PRODUCE, "lose_answer", 2))
+
+
+@fault(publishers=_TX)
+async def init_producer_slow(storm: Storm) -> None:
+    """Opening a partition's producer takes 2 s, in the hook."""
+    await storm.until(0.2)
+    proxy = storm.cluster.proxy
+    assert proxy is not None
+    joining = asyncio.create_task(storm.start_worker())
+    await _rules(storm, Rule(INIT_PRODUCER_ID, "delay", 3, delay_s=2.0))
+    await joining
+
+
+@fault(publishers=_TX)
+async def init_producer_refused(storm: Storm) -> None:
+    """Opening a partition's producer is refused, in the hook."""
+    await storm.until(0.2)
+    joining = asyncio.create_task(storm.start_worker())
+    await _rules(storm, Rule(INIT_PRODUCER_ID, "refuse", 6))
+    await joining
+
+
+@fault(own=True)
+async def broker_restart(storm: Storm) -> None:
+    """The only broker is stopped and started again."""
+    await storm.until(0.3)
+    (node,) = storm.cluster.kafka.nodes
+    async with storm.fault():
+        await node.stop()
+        await asyncio.sleep(3)
+        await node.start()
+
+
+@fault(own=True)
+async def broker_kill(storm: Storm) -> None:
+    """kill -9 of the only broker; it comes back with its data."""
+    await storm.until(0.3)
+    (node,) = storm.cluster.kafka.nodes
+    async with storm.fault():
+        await node.kill()
+        await asyncio.sleep(3)
+        await node.start()
+
+
+@fault(own=True)
+async def broker_out_long(storm: Storm) -> None:
+    """The only broker is away for 45 s, longer than sessions and deadlines."""
+    await storm.until(0.3)
+    (node,) = storm.cluster.kafka.nodes
+    async with storm.fault():
+        await node.kill()
+        await asyncio.sleep(45)
+        await node.start()
+
+
+@fault(own=True)
+async def broker_freeze(storm: Storm) -> None:
+    """The only broker hangs for 15 s."""
+    await storm.until(0.3)
+    (node,) = storm.cluster.kafka.nodes
+    async with storm.fault():
+        node.freeze()
+        await asyncio.sleep(15)
+        node.thaw()
+
+
+@fault(own=True, nodes=3)
+async def coordinators_move(storm: Storm) -> None:
+    """Each of three brokers is killed in turn: coordinators and leaders move."""
+    for share, node in zip((0.15, 0.4, 0.65), storm.cluster.kafka.nodes, strict=True):
+        await storm.until(share)
+        async with storm.fault():
+            await node.kill()
+            await asyncio.sleep(4)
+        await node.start()
+
+
+async def _without_letters(storm: Storm) -> None:
+    await create_one(storm.settings, storm.settings.topic, storm.options.partitions)
+    await create_one(storm.settings, storm.settings.verdict_topic, storm.options.partitions)
+
+
+async def _without_verdicts(storm: Storm) -> None:
+    await create_one(storm.settings, storm.settings.topic, storm.options.partitions)
+    await create_one(storm.settings, storm.settings.dead_letter_topic, 1)
+
+
+@fault(create=_without_letters, publishers=_TX)
+async def letters_out(storm: Storm) -> None:
+    """The dead-letter topic is away for 20 s while the verdict topic works."""
+    async with storm.fault():
+        await asyncio.sleep(20)
+        await storm.create_topics()
+
+
+@fault(create=_without_verdicts, publishers=_TX)
+async def verdicts_out(storm: Storm) -> None:
+    """The verdict topic is away for 20 s while the dead-letter topic works."""
+    async with storm.fault():
+        await asyncio.sleep(20)
+        await storm.create_topics()
+
+
+@fault(publishers=_TX)
+async def offsets_out_of_range(storm: Storm) -> None:
+    """The source loses what was not judged yet; the worker stops until an operator decides."""
+    await storm.until(0.3)
+    storm.wanted = 0
+    for old in storm.living():
+        old.signal(signal.SIGKILL)
+        await old.process.wait()
+    # Records that come meanwhile, and whatever transaction is still open.
+    await asyncio.sleep(storm.settings.transaction_timeout_s)
+    await storm.forget_source()
+    refused = await storm.start_worker()
+    if await asyncio.wait_for(refused.process.wait(), 60) != 73:
+        raise AssertionError(f"exit code {refused.process.exit_code}, not 73")
+    async with storm.fault():
+        storm.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
+        storm.wanted = storm.options.workers

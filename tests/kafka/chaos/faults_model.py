@@ -1,0 +1,106 @@
+"""Faults of the model server, of pictures, and of the records themselves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.kafka.chaos.fault import fault
+from tests.kafka.chaos.load import MIXED, long_poison, long_text, long_urls
+from tests.kafka.chaos.storm import Storm
+
+
+@fault()
+async def triton_crash(storm: Storm) -> None:
+    """The model server is gone for 8 s, and has forgotten every policy when it is back."""
+    await storm.until(0.3)
+    async with storm.fault():
+        await storm.triton.stop()
+        await asyncio.sleep(8)
+        await storm.triton.start()
+
+
+@fault()
+async def triton_out_long(storm: Storm) -> None:
+    """The model server refuses for 45 s, longer than any session or poll interval."""
+    await storm.until(0.3)
+    async with storm.fault():
+        storm.triton.out = True
+        await asyncio.sleep(45)
+        storm.triton.out = False
+
+
+@fault(env={"STREAM_JUDGE_TRITON__TIMEOUT_S": "2"})
+async def triton_hang(storm: Storm) -> None:
+    """The model server takes requests and answers none, for 10 s."""
+    await storm.until(0.3)
+    quick = storm.latency
+    async with storm.fault():
+        storm.latency = lambda: 3600.0
+        await asyncio.sleep(10)
+        storm.latency = quick
+
+
+@fault(env={"STREAM_JUDGE_TRITON__TIMEOUT_S": "60"})
+async def triton_slow(storm: Storm) -> None:
+    """Every answer takes 30 s, for a while."""
+    await storm.until(0.3)
+    quick = storm.latency
+    async with storm.fault():
+        storm.latency = lambda: 30.0
+        await asyncio.sleep(20)
+        storm.latency = quick
+
+
+@fault()
+async def triton_nan(storm: Storm) -> None:
+    """The model server answers with NaN, for 8 s."""
+    await storm.until(0.3)
+    async with storm.fault():
+        storm.triton.odd = "nan"
+        await asyncio.sleep(8)
+        storm.triton.odd = ""
+
+
+@fault()
+async def triton_shape(storm: Storm) -> None:
+    """The model server answers with a row too few, for 8 s."""
+    await storm.until(0.3)
+    async with storm.fault():
+        storm.triton.odd = "shape"
+        await asyncio.sleep(8)
+        storm.triton.odd = ""
+
+
+@fault(plan={"poison": MIXED, "poison_share": 0.25})
+async def poison(storm: Storm) -> None:
+    """A quarter is poison: not JSON, bad UTF-8, nulls, deep nesting, 10,000 URLs."""
+    await storm.until(0.5)
+    await storm.look()
+
+
+@fault(plan={"poison": (long_text,), "poison_share": 0.01})
+async def huge_text(storm: Storm) -> None:
+    """One in a hundred has ten megabytes of text."""
+    await storm.until(0.5)
+
+
+@fault(
+    plan={"poison": (long_urls, long_poison), "poison_share": 0.1},
+    kafka={"max_record_bytes": 32_000},
+)
+async def too_large(storm: Storm) -> None:
+    """Verdicts and dead letters larger than the broker's limit."""
+    await storm.until(0.5)
+
+
+@fault(plan={"shuffled": True})
+async def revisions_shuffled(storm: Storm) -> None:
+    """Revisions arrive out of order; they are published in input order."""
+    await storm.until(0.5)
+
+
+@fault(plan={"aborted": 0.4})
+async def upstream_aborts(storm: Storm) -> None:
+    """Four in ten transactions of the source's producer are aborted."""
+    await storm.until(0.5)
+    await storm.look()

@@ -1,0 +1,158 @@
+"""Faults of workers: killed, stopped, frozen, joined by others, failing inside."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.kafka.chaos.fault import fault
+from tests.kafka.chaos.storm import Storm
+
+_TX = ("transactional",)
+
+
+@fault()
+async def calm(storm: Storm) -> None:
+    """Nothing goes wrong."""
+    await storm.until(0.5)
+    await storm.look()
+
+
+@fault()
+async def kill(storm: Storm) -> None:
+    """kill -9 of any worker, five times."""
+    for share in (0.1, 0.25, 0.4, 0.55, 0.7):
+        await storm.until(share)
+        async with storm.fault():
+            storm.any_worker().signal(signal.SIGKILL)
+        await asyncio.sleep(storm.rng.uniform(0.0, 1.0))
+    await storm.look()
+
+
+@fault()
+async def terminate(storm: Storm) -> None:
+    """SIGTERM of any worker, four times."""
+    for share in (0.15, 0.35, 0.5, 0.7):
+        await storm.until(share)
+        async with storm.fault():
+            storm.any_worker().signal(signal.SIGTERM)
+
+
+@fault()
+async def rolling_restart(storm: Storm) -> None:
+    """Every worker gets SIGTERM, one after the other, and is replaced."""
+    await storm.until(0.2)
+    for old in storm.living():
+        async with storm.fault():
+            old.signal(signal.SIGTERM)
+            await old.process.wait()
+        while len(storm.living()) < storm.wanted:
+            await asyncio.sleep(0.1)
+        await storm.until_working(storm.living()[-1])
+
+
+@fault(workers=1)
+async def churn(storm: Storm) -> None:
+    """Workers join and leave every 2 s."""
+    await storm.until(0.1)
+    async with storm.fault():
+        for _ in range(6):
+            guest = await storm.start_worker()
+            await asyncio.sleep(2)
+            guest.signal(signal.SIGTERM)
+
+
+@fault()
+async def zombie(storm: Storm) -> None:
+    """SIGSTOP past the session timeout, then SIGCONT: its partitions have moved."""
+    for share in (0.15, 0.5):
+        await storm.until(share)
+        frozen = storm.any_worker()
+        async with storm.fault():
+            frozen.signal(signal.SIGSTOP)
+            await asyncio.sleep(storm.options.session_timeout_s * 1.6)
+            frozen.signal(signal.SIGCONT)
+        await storm.look()
+
+
+async def _accident(storm: Storm, what: str) -> None:
+    """A worker with an accident joins, three times."""
+    happened = 0
+    for share in (0.1, 0.3, 0.5):
+        await storm.until(share)
+        storm.next_env = {"CHAOS_ACCIDENT": what.format(storm.rng.randint(2, 6))}
+        async with storm.fault():
+            storm.any_worker().signal(signal.SIGTERM)
+            # It drains first; then the supervisor starts the one with the accident.
+            async with asyncio.timeout(30):
+                while storm.next_env:
+                    await asyncio.sleep(0.1)
+            unlucky = storm.workers[-1]
+            # It may own nothing that has records left.
+            for _ in range(150):
+                if unlucky.said("accident"):
+                    break
+                await asyncio.sleep(0.1)
+            happened += unlucky.said("accident")
+        await asyncio.sleep(1.0)
+    if not happened:
+        raise AssertionError(f"{what} has not happened")
+
+
+@fault(publishers=_TX)
+async def kill_inside(storm: Storm) -> None:
+    """kill -9 inside a transaction, its records sent and its offsets not."""
+    await _accident(storm, "sent:{}:kill")
+
+
+@fault(publishers=_TX)
+async def kill_before_ack(storm: Storm) -> None:
+    """kill -9 between a transaction's commit and the ack of its records."""
+    await _accident(storm, "committed:{}:kill")
+
+
+@fault(publishers=_TX)
+async def kill_in_rebalance(storm: Storm) -> None:
+    """kill -9 while partitions are being opened."""
+    await _accident(storm, "assign:1:kill")
+
+
+@fault(publishers=_TX)
+async def hook_assign_raises(storm: Storm) -> None:
+    """An exception in the hook that opens partitions."""
+    await _accident(storm, "assign:1:raise")
+
+
+@fault()
+async def hook_revoke_raises(storm: Storm) -> None:
+    """An exception in the hook that gives partitions up."""
+    await _accident(storm, "revoke:1:raise")
+
+
+@fault(publishers=_TX)
+async def hook_assign_hangs(storm: Storm) -> None:
+    """The hook that opens partitions does not come back."""
+    await _accident(storm, "assign:1:sleep=60")
+
+
+@fault(publishers=_TX)
+async def transaction_timeout(storm: Storm) -> None:
+    """A living owner stays inside a transaction past its time-out."""
+    await _accident(storm, "sent:{}:sleep=11")
+
+
+@fault(publishers=_TX, kafka={"transaction_deadline_s": 30.0})
+async def transaction_expires(storm: Storm) -> None:
+    """The same, with a deadline so long that the broker aborts the transaction."""
+    await _accident(storm, "commit:{}:sleep=14")
+
+
+@fault(env={"STREAM_JUDGE_LOG__LEVEL": "debug"})
+async def log_disk_full(storm: Storm) -> None:
+    """Nothing can be written to the log: its disk is full."""
+    await storm.until(0.2)
+    python, script = storm.command
+    async with storm.fault():
+        storm.command = ["/bin/sh", "-c", f'exec "{python}" "{script}" 2>/dev/full']
+        for old in storm.living():
+            old.signal(signal.SIGTERM)

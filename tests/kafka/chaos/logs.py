@@ -1,0 +1,114 @@
+"""Reads the topics and committed offsets of a storm for the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from stream_judge.settings import KafkaSettings
+from tests.kafka.chaos.checker import Outcome, SourceEntry
+from tests.kafka.chaos.load import EXPECT
+
+_FETCH = 32_000_000
+
+
+async def read_source(settings: KafkaSettings, partitions: int) -> list[SourceEntry]:
+    """Every committed record of the source topic."""
+    records = await _read(settings, settings.topic, partitions)
+    return [
+        SourceEntry(
+            (record.partition, record.offset),
+            record.key,
+            record.value,
+            (dict(record.headers).get(EXPECT) or b"verdict").decode(),
+        )
+        for record in records
+    ]
+
+
+async def read_outcomes(settings: KafkaSettings, topic: str) -> list[Outcome]:
+    """Every committed record of an output topic; nothing where the topic is not there."""
+    return [
+        Outcome(
+            (
+                int(headers["sj-source-partition"]),
+                int(headers["sj-source-offset"]),
+            ),
+            record.key,
+            record.value,
+            record.partition,
+            headers,
+        )
+        for record in await _read(settings, topic, None)
+        for headers in [dict(record.headers)]
+    ]
+
+
+async def read_committed(settings: KafkaSettings) -> dict[int, int]:
+    """The group's committed offset of each source partition."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    try:
+        await admin.start()
+        found = await admin.list_consumer_group_offsets(settings.application)
+    finally:
+        await admin.close()
+    return {
+        tp.partition: offset.offset
+        for tp, offset in found.items()
+        if tp.topic == settings.topic and offset.offset >= 0
+    }
+
+
+async def started(reader: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    """The reader, connected; closed if that fails, or if whoever waits is cancelled."""
+    try:
+        await reader.start()
+        # Its inner task must have begun before it can be stopped without an error.
+        await asyncio.sleep(0)
+    except BaseException:
+        with contextlib.suppress(asyncio.CancelledError):
+            await reader.stop()
+        raise
+    return reader
+
+
+async def _read(settings: KafkaSettings, topic: str, partitions: int | None) -> list[Any]:
+    reader = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=None,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH,
+        fetch_max_bytes=_FETCH,
+    )
+    await started(reader)
+    try:
+        numbers = await _partitions(reader, topic)
+        places = [TopicPartition(topic, number) for number in numbers]
+        if not places:
+            return []
+        reader.assign(places)
+        ends = await reader.end_offsets(places)
+        found: list[Any] = []
+        # By position, not by record: a log may end in a transaction's marker.
+        while any([await reader.position(tp) < ends[tp] for tp in places]):
+            for records in (await reader.getmany(timeout_ms=200)).values():
+                found += records
+        return found
+    finally:
+        await reader.stop()
+
+
+async def _partitions(reader: AIOKafkaConsumer, topic: str) -> list[int]:
+    # A reader without a subscription has to be told which topics to ask about.
+    await reader._client.add_topic(topic)
+    for _ in range(20):
+        numbers = reader.partitions_for_topic(topic)
+        if numbers:
+            return sorted(numbers)
+        await asyncio.sleep(0.1)
+    return []
