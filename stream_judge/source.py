@@ -53,6 +53,25 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         consumer._isolation_level = self.app.stream_judge.isolation_level
         return consumer
 
+    async def seek_to_committed(self) -> Any:
+        """Seek every partition to its committed offset, also to none and to 0.
+
+        aiokafka fetches as soon as it has an assignment, before the hooks are through; what
+        Faust takes of that belongs to no lane. So all of it has to be read again, and
+        aiokafka's own method seeks to offsets above 0 only.
+        """
+        return await self.call_thread(self._seek_to_committed)
+
+    async def _seek_to_committed(self) -> Any:
+        consumer = self._ensure_consumer()
+        committed = await consumer.seek_to_committed()
+        for tp, offset in committed.items():
+            if offset is None:
+                await consumer.seek_to_beginning(tp)
+            elif offset == 0:
+                consumer.seek(tp, 0)
+        return committed
+
 
 class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     """Faust's consumer with a drain before partitions are given up."""

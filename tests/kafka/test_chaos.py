@@ -16,7 +16,7 @@ from tests.kafka.chaos.storm import StormOptions
 RECORDS = 240
 # Side by side on one broker: each has topics, a group and workers of its own.
 GROUPS = (
-    ("kill", "kill_inside", "end_txn_answer_lost"),
+    ("kill", "join_before_commit", "kill_inside", "end_txn_answer_lost"),
     ("zombie", "kill_before_ack", "poison"),
     ("hook_assign_raises", "transaction_timeout", "triton_crash"),
     ("init_producer_refused", "resolver_out", "upstream_aborts"),

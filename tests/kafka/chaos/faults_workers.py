@@ -18,6 +18,21 @@ async def calm(storm: Storm) -> None:
     await storm.look()
 
 
+async def _slow_from_the_start(storm: Storm) -> None:
+    storm.latency = lambda: 4.0
+    await storm.create_topics()
+
+
+@fault(create=_slow_from_the_start, workers=1)
+async def join_before_commit(storm: Storm) -> None:
+    """Workers join while records are under way and nothing is committed yet."""
+    async with storm.fault():
+        for _ in range(2):
+            await storm.until_working(await storm.start_worker())
+            await asyncio.sleep(1.0)
+        storm.latency = storm.usual_latency
+
+
 @fault()
 async def kill(storm: Storm) -> None:
     """kill -9 of any worker, five times."""

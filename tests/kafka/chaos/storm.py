@@ -147,19 +147,19 @@ class Storm:
         self.cluster = cluster
         self.options = options
         self.rng = random.Random(f"storm/{options.seed}")
-        self.settings = KafkaSettings(
-            bootstrap_servers=cluster.bootstrap,
-            application=f"storm-{name}",
-            topic=f"updates-{name}",
-            verdict_topic=f"verdicts-{name}",
-            dead_letter_topic=f"letters-{name}",
-            publisher="transactional" if options.publisher == "transactional" else "plain",
-            session_timeout_s=options.session_timeout_s,
-            transaction_deadline_s=4.0,
-            transaction_timeout_s=8.0,
-            request_timeout_s=8.0,
-            **(kafka or {}),
-        )
+        given: dict[str, Any] = {
+            "bootstrap_servers": cluster.bootstrap,
+            "application": f"storm-{name}",
+            "topic": f"updates-{name}",
+            "verdict_topic": f"verdicts-{name}",
+            "dead_letter_topic": f"letters-{name}",
+            "publisher": "transactional" if options.publisher == "transactional" else "plain",
+            "session_timeout_s": options.session_timeout_s,
+            "transaction_deadline_s": 4.0,
+            "transaction_timeout_s": 8.0,
+            "request_timeout_s": 8.0,
+        }
+        self.settings = KafkaSettings(**given | dict(kafka or {}))
         self.env = dict(env or {})
         #: For the next worker that starts, and only for that one.
         self.next_env: dict[str, str] = {}
@@ -167,7 +167,8 @@ class Storm:
         self.command = [sys.executable, str(program)]
         # Heavy-tailed, as a busy server is: 15 ms in the middle, some answers after a second.
         tail = random.Random(f"latency/{options.seed}")
-        self.latency: Callable[[], float] = lambda: min(1.5, 0.015 * tail.paretovariate(1.6))
+        self.usual_latency = lambda: min(1.5, 0.015 * tail.paretovariate(1.6))
+        self.latency: Callable[[], float] = self.usual_latency
         self.triton = StubTriton(latency_s=lambda: self.latency())
         self.load = LoadGenerator(self.settings, plan, options.partitions, options.seed)
         self.workers: list[StormWorker] = []
