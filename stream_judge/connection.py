@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 
+from stream_judge import refusal
 from stream_judge.errors import ConfigError, PublishError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken
 from stream_judge.settings import KafkaSettings
@@ -15,28 +20,17 @@ from stream_judge.settings import KafkaSettings
 def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
     """The TLS context of the settings; None for a plain connection.
 
+    Clients share it for as long as its files do not change: a worker has a client for every
+    partition, and reading the system's authorities takes tens of milliseconds.
+
     Raises:
         ConfigError: A file cannot be read, or key and certificate do not fit.
     """
     if not settings.security_protocol.endswith("SSL"):
         return None
-    try:
-        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"kafka.ssl_ca_file {settings.ssl_ca_file}: {exc}") from exc
-    context.check_hostname = settings.ssl_check_hostname
-    if settings.ssl_cert_file is not None:
-        secret = settings.ssl_key_password
-        # Without a password OpenSSL would ask for one on the terminal.
-        password = secret.get_secret_value() if secret else ""
-        try:
-            context.load_cert_chain(settings.ssl_cert_file, settings.ssl_key_file, password)
-        except (OSError, ssl.SSLError, ValueError) as exc:
-            raise ConfigError(
-                f"kafka.ssl_cert_file {settings.ssl_cert_file}, kafka.ssl_key_file "
-                f"{settings.ssl_key_file}: {exc}"
-            ) from exc
-    return context
+    files = (settings.ssl_ca_file, settings.ssl_cert_file, settings.ssl_key_file)
+    stamps = tuple(_stamp(path) for path in files)
+    return _context(*files, settings.ssl_key_password, settings.ssl_check_hostname, stamps)
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -62,33 +56,74 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def unreachable(settings: KafkaSettings, exc: BaseException) -> PublishError:
-    """The error for a broker that no client gets through to.
+async def connect(client: Any, settings: KafkaSettings) -> None:
+    """Start an aiokafka client; one that cannot connect is closed again.
 
-    aiokafka says why only in its log: a refused account looks like a broker that is away.
+    Args:
+        client: Consumer, producer or administrative client, made with `client_options`.
+        settings: Those it was made of.
+
+    Raises:
+        PublishError: No broker lets it in; the message says why, and what to look at.
     """
-    check = ["kafka.bootstrap_servers"]
-    if settings.security_protocol.endswith("SSL"):
-        check.append("kafka.ssl_ca_file")
-    if settings.uses_sasl and settings.sasl_mechanism == "OAUTHBEARER":
-        check.append("the token")
-    elif settings.uses_sasl:
-        check.append("kafka.sasl_username and its password")
-    where = f"{settings.bootstrap_servers} by {settings.security_protocol}"
-    return PublishError(f"no broker lets us in at {where}: {exc}; check {', '.join(check)}")
+    with refusal.listening() as reasons:
+        try:
+            await client.start()
+        except (KafkaError, OSError) as exc:
+            await (client.close() if hasattr(client, "close") else client.stop())
+            why = refusal.message(settings, reasons[-1] if reasons else exc)
+            raise PublishError(why) from exc
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:
-    """Where OAUTHBEARER gets its tokens."""
-    # One for each client: they live in event loops of their own.
+    """Where OAUTHBEARER gets its tokens; clients of one process share it, and its token."""
     if settings.oauth_token_file is not None:
         return FileToken(settings.oauth_token_file)
-    assert settings.oauth_token_url is not None, "checked with the settings"
-    assert settings.oauth_client_id is not None, "checked with the settings"
-    assert settings.oauth_client_secret is not None, "checked with the settings"
-    return ClientCredentialsToken(
+    return _client_credentials(
         settings.oauth_token_url,
         settings.oauth_client_id,
-        settings.oauth_client_secret.get_secret_value(),
+        settings.oauth_client_secret,
         settings.oauth_scope,
     )
+
+
+@lru_cache(maxsize=8)
+def _client_credentials(
+    url: str | None, client_id: str | None, secret: SecretStr | None, scope: str | None
+) -> ClientCredentialsToken:
+    assert url is not None, "checked with the settings"
+    assert client_id is not None, "checked with the settings"
+    assert secret is not None, "checked with the settings"
+    return ClientCredentialsToken(url, client_id, secret.get_secret_value(), scope)
+
+
+@lru_cache(maxsize=8)
+def _context(
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    key_password: SecretStr | None,
+    check_hostname: bool,
+    stamps: tuple[int, ...],
+) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"kafka.ssl_ca_file {ca_file}: {exc}") from exc
+    context.check_hostname = check_hostname
+    if cert_file is not None:
+        # Without a password OpenSSL would ask for one on the terminal.
+        password = key_password.get_secret_value() if key_password else ""
+        try:
+            context.load_cert_chain(cert_file, key_file, password)
+        except (OSError, ssl.SSLError, ValueError) as exc:
+            raise ConfigError(
+                f"kafka.ssl_cert_file {cert_file}, kafka.ssl_key_file {key_file}: {exc}"
+            ) from exc
+    return context
+
+
+def _stamp(path: Path | None) -> int:
+    """When a file was written, nanoseconds; 0 for one that is not there."""
+    # Whether it is missed is for those to say who read it.
+    return path.stat().st_mtime_ns if path is not None and path.exists() else 0

@@ -8,24 +8,26 @@ another language does the same.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import orjson
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options
-from stream_judge.errors import PublishError
+from stream_judge.connection import client_options, connect
+from stream_judge.errors import DecodeError, PublishError
 from stream_judge.settings import KafkaSettings
 
 _log = structlog.get_logger(__name__)
 Decision = Literal["publish", "review", "block"]
 Revision = int | str | None
-_METADATA_S = 10.0
+_REQUEST_MS = 10_000
+# Until partitions that were added are read.
+_METADATA_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,15 @@ class Kept:
         partition: Source partition of that update.
         offset: Its offset there.
         verdict: The verdict; None for a product that is gone.
+        highest: The highest revision that was judged so far: a verdict that names none, as
+            that of an update which could not be read, does not let an earlier one return.
     """
 
     revision: Revision
     partition: int
     offset: int
     verdict: Mapping[str, Any] | None
+    highest: Revision = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +89,20 @@ class GateState:
 
         Returns:
             The product whose newest verdict changed; None if nothing did.
+
+        Raises:
+            DecodeError: It is no verdict of stream_judge's.
         """
         if key is None or ("sj-replay" in headers and not self._replays):
             return None
-        product = key.decode()
-        verdict = orjson.loads(value) if value is not None else None
-        new = Kept(
-            revision=verdict["revision"] if verdict else None,
-            partition=int(headers.get("sj-source-partition") or -1),
-            offset=int(headers.get("sj-source-offset") or -1),
-            verdict=verdict,
-        )
+        product = key.decode("utf-8", "replace")
+        new = _read(product, value, headers)
         old = self._kept.get(product)
-        if old is not None and not _is_newer(new, old):
-            return None
+        if old is not None:
+            if not _is_newer(new, old):
+                return None
+            if new.verdict is not None and new.revision is None:
+                new = replace(new, highest=old.highest)
         self._kept[product] = new
         return product
 
@@ -105,14 +110,30 @@ class GateState:
         """The verdict that holds for a revision of a product; None if there is none yet.
 
         A verdict of a later revision holds for an earlier one: that one is history. One of
-        an earlier revision says nothing about a later one.
+        an earlier revision says nothing about a later one. Where the two cannot be compared,
+        as with the verdict on an update that could not be read, it may hold a product back
+        and never let it through: nobody knows whether that revision was judged.
         """
         kept = self._kept.get(product)
-        if kept is None or kept.verdict is None:
-            return None
-        if revision is None or not _comparable(kept.revision, revision):
-            return kept.verdict
+        if kept is None or kept.verdict is None or revision is None:
+            return kept.verdict if kept is not None else None
+        if not _comparable(kept.revision, revision):
+            return kept.verdict if kept.verdict["decision"] != "publish" else None
         return kept.verdict if kept.revision >= revision else None  # type: ignore[operator]  # comparable
+
+
+def _read(product: str, value: bytes | None, headers: Mapping[str, bytes | None]) -> Kept:
+    """A record of the verdict topic."""
+    try:
+        verdict = orjson.loads(value) if value is not None else None
+        revision = verdict["revision"] if verdict is not None else None
+        if verdict is not None and verdict["decision"] not in get_args(Decision):
+            raise ValueError(f"decision {verdict['decision']}")
+        partition = int(headers.get("sj-source-partition") or -1)
+        offset = int(headers.get("sj-source-offset") or -1)
+    except (ValueError, KeyError, TypeError) as exc:
+        raise DecodeError(f"a record of product {product} is no verdict: {exc!r}") from exc
+    return Kept(revision, partition, offset, verdict, highest=revision)
 
 
 def _comparable(one: Revision, other: Revision) -> bool:
@@ -125,8 +146,8 @@ def _is_newer(new: Kept, old: Kept) -> bool:
     Revisions decide where both have one; an equal one judged again replaces the first. Else
     the source's order does, which is the product's own as long as it stays in one partition.
     """
-    if _comparable(new.revision, old.revision) and new.revision != old.revision:
-        return new.revision > old.revision  # type: ignore[operator]  # comparable
+    if _comparable(new.revision, old.highest) and new.revision != old.highest:
+        return new.revision > old.highest  # type: ignore[operator]  # comparable
     return new.partition != old.partition or new.offset >= old.offset
 
 
@@ -154,22 +175,30 @@ class Gate:
         """Read the topic to its present end, then follow it.
 
         Raises:
-            PublishError: The verdict topic is not there.
+            PublishError: No broker lets it in, or the verdict topic is not there.
+            DecodeError: A record on it is no verdict.
         """
+        topic = self._settings.verdict_topic
         self._reader = AIOKafkaConsumer(
+            # Subscribed, it reads partitions that are added later, too.
+            topic,
             **client_options(self._settings),
+            request_timeout_ms=_REQUEST_MS,
+            metadata_max_age_ms=_METADATA_MS,
             # No group: every gate reads all of it, at every start. Compaction keeps it short.
             group_id=None,
             # Without this it would see verdicts of transactions that are aborted.
             isolation_level="read_committed",
             auto_offset_reset="earliest",
         )
-        await self._reader.start()
-        places = await self._places()
-        self._reader.assign(places)
-        ends = await self._reader.end_offsets(places)
-        while any([await self._reader.position(tp) < end for tp, end in ends.items()]):
-            await self._read()
+        try:
+            await connect(self._reader, self._settings)
+            ends = await self._reader.end_offsets(list(self._reader.assignment()))
+            while any([await self._reader.position(tp) < end for tp, end in ends.items()]):
+                await self._read()
+        except BaseException:
+            await self._reader.stop()
+            raise
         self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -217,6 +246,8 @@ class Gate:
                 if await self._read():
                     async with self._changed:
                         self._changed.notify_all()
+        except KafkaError as exc:
+            raise PublishError(f"the verdict topic cannot be read: {exc!r}") from exc
         finally:
             async with self._changed:
                 self._changed.notify_all()
@@ -228,17 +259,6 @@ class Gate:
                 product = self._state.apply(record.key, record.value, dict(record.headers))
                 changed = changed or product is not None
         return changed
-
-    async def _places(self) -> list[TopicPartition]:
-        topic = self._settings.verdict_topic
-        # A reader without a subscription has to be told which topics to ask about.
-        await self._reader._client.add_topic(topic)
-        end = time.monotonic() + _METADATA_S
-        while not (numbers := self._reader.partitions_for_topic(topic)):
-            if time.monotonic() > end:
-                raise PublishError(f"{topic} is not there; run `stream-judge topics create`")
-            await asyncio.sleep(0.1)
-        return [TopicPartition(topic, number) for number in sorted(numbers)]
 
 
 @asynccontextmanager

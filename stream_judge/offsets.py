@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from stream_judge.connection import client_options, unreachable
-from stream_judge.errors import OffsetError
+from stream_judge.connection import client_options, connect
+from stream_judge.errors import OffsetError, StreamJudgeError
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 
@@ -61,13 +61,13 @@ class GroupOffsets:
         self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
         self._reader = AIOKafkaConsumer(**options, group_id=None)
         try:
-            await self._admin.start()
-            await self._reader.start()
+            await connect(self._admin, self._settings)
+            await connect(self._reader, self._settings)
             # Its inner task must have begun before it can be stopped without an error.
             await asyncio.sleep(0)
-        except (KafkaError, OSError) as exc:
+        except StreamJudgeError:
             await self.stop()
-            raise unreachable(self._settings, exc) from exc
+            raise
 
     async def stop(self) -> None:
         """Disconnect."""

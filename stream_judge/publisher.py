@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options, unreachable
+from stream_judge.connection import client_options, connect
 from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -125,10 +125,7 @@ class PlainPublisher:
         """
         milliseconds = int(self._timeout_s * 1000)
         self._producer = make_producer(self._settings, request_timeout_ms=milliseconds, linger_ms=2)
-        try:
-            await self._producer.start()
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._settings, exc) from exc
+        await connect(self._producer, self._settings)
 
     async def open(
         self, partitions: Collection[Partition], generation: int

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
-    GroupAuthorizationFailedError,
+    ConcurrentTransactions,
     KafkaError,
-    TopicAuthorizationFailedError,
+    NoError,
     TransactionalIdAuthorizationFailed,
     for_code,
 )
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from stream_judge.connection import client_options
-from stream_judge.publisher import make_producer
+from stream_judge.authorized import group_operations, topic_operations
+from stream_judge.connection import client_options, connect
 from stream_judge.settings import KafkaSettings
 
-_DENIED = (
-    GroupAuthorizationFailedError,
-    TopicAuthorizationFailedError,
-    TransactionalIdAuthorizationFailed,
-)
 _DEADLINE_S = 10.0
-_STEP_S = 0.02
+_AGAIN_S = 0.1
+_TRANSACTION_COORDINATOR = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +34,32 @@ class Right:
     Attributes:
         says: What for, in a few words.
         arguments: For `kafka-acls --add --allow-principal User:NAME`.
-        probe: Uses it, and changes nothing that anybody reads.
+        allowed: Whether the account has it; asked of the broker by an administrative client.
     """
 
     says: str
     arguments: str
-    probe: Callable[[KafkaSettings], Awaitable[None]]
+    allowed: Callable[[Any], Awaitable[bool]]
 
 
 def needed_rights(settings: KafkaSettings) -> list[Right]:
-    """Every right that the settings make a worker need, and that can be tried."""
+    """Every right that the settings make a worker need."""
+    group = settings.application
     rights = [
         Right(
             f"read {settings.topic}",
             f"--operation Read --topic {settings.topic}",
-            _read_source,
+            partial(_on_topic, topic=settings.topic, operation="Read"),
         ),
         Right(
-            f"join the group {settings.application}",
-            f"--operation Read --group {settings.application}",
-            _read_group,
+            f"join the group {group}",
+            f"--operation Read --group {group}",
+            partial(_on_group, group=group, operation="Read"),
         ),
     ]
+    for topic in (settings.verdict_topic, settings.dead_letter_topic):
+        right = partial(_on_topic, topic=topic, operation="Write")
+        rights.append(Right(f"write {topic}", f"--operation Write --topic {topic}", right))
     if settings.publisher == "transactional":
         # An id for each source partition: {application}-{topic}-{number}.
         prefix = f"{settings.application}-"
@@ -68,106 +68,76 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
                 f"transactional ids that begin with {prefix}",
                 "--operation Write --operation Describe --resource-pattern-type prefixed "
                 f"--transactional-id {prefix}",
-                _open_producer,
+                partial(
+                    _opens_transactions,
+                    # Of no partition: the worker that owns one would be shut out.
+                    transactional_id=f"{prefix}{settings.topic}-doctor",
+                    timeout_s=settings.transaction_timeout_s,
+                ),
             )
         )
-        # Without a transaction there is no way to ask but to write.
-        for topic in (settings.verdict_topic, settings.dead_letter_topic):
-            arguments = f"--operation Write --topic {topic}"
-            rights.append(Right(f"write {topic}", arguments, _writer_of(topic)))
     return rights
 
 
 async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
     """Whether the worker has each right, with a line that says what to do.
 
-    Whatever a broker without an authorizer allows is there. A right that could not be
-    looked at for another reason counts as there: other checks say what is wrong.
+    Nothing is written and no topic is made. Whatever a broker without an authorizer allows is
+    there. A right that the broker does not tell of counts as there, and the line says so:
+    other checks find what is wrong then.
+
+    Raises:
+        PublishError: No broker.
     """
     who = settings.sasl_username or "NAME"
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
+    await connect(admin, settings)
     lines = []
-    for right in needed_rights(settings):
-        try:
-            async with asyncio.timeout(_DEADLINE_S):
-                await right.probe(settings)
-        except _DENIED:
+    try:
+        for right in needed_rights(settings):
+            try:
+                allowed = await _ask(right, admin)
+            except (KafkaError, TimeoutError, OSError, NotImplementedError) as exc:
+                lines.append((True, f"{right.says}: the broker does not tell ({exc!r})"))
+                continue
             command = f"kafka-acls --add --allow-principal User:{who} {right.arguments}"
-            lines.append((False, f"{right.says}: not allowed; {command}"))
-        except (KafkaError, TimeoutError, OSError) as exc:
-            lines.append((True, f"{right.says}: could not be looked at ({exc!r})"))
-        else:
-            lines.append((True, right.says))
+            lines.append((allowed, right.says if allowed else f"{right.says}: missing; {command}"))
+    finally:
+        await admin.close()
     return lines
 
 
-async def _find(settings: KafkaSettings, topic: str) -> None:
-    """Raise what the broker says of a topic: clients wait for one that they may not see."""
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
+async def _ask(right: Right, admin: Any) -> bool:
+    async with asyncio.timeout(_DEADLINE_S):
+        while True:
+            try:
+                return await right.allowed(admin)
+            except KafkaError as exc:
+                # A coordinator is being made or moved; a topic will not come by itself.
+                if not exc.retriable or exc.invalid_metadata:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _on_topic(admin: Any, *, topic: str, operation: str) -> bool:
+    return operation in await topic_operations(admin, topic)
+
+
+async def _on_group(admin: Any, *, group: str, operation: str) -> bool:
+    return operation in await group_operations(admin, group)
+
+
+async def _opens_transactions(admin: Any, *, transactional_id: str, timeout_s: float) -> bool:
+    """Whether ids like this one may be used; the broker forgets it after a week."""
     try:
-        for found in await admin.describe_topics([topic]):
-            if found["error_code"]:
-                raise for_code(found["error_code"])(topic)
-    finally:
-        await admin.close()
-
-
-async def _read_source(settings: KafkaSettings) -> None:
-    await _find(settings, settings.topic)
-    reader = AIOKafkaConsumer(**client_options(settings), group_id=None)
-    await reader.start()
-    try:
-        place = TopicPartition(settings.topic, 0)
-        reader.assign([place])
-        await reader.seek_to_end(place)
-        await reader.getmany(timeout_ms=1000)
-    finally:
-        await reader.stop()
-
-
-async def _read_group(settings: KafkaSettings) -> None:
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    await admin.start()
-    try:
-        # Of one partition: not every broker can be asked for all of a group's.
-        place = TopicPartition(settings.topic, 0)
-        await admin.list_consumer_group_offsets(settings.application, partitions=[place])
-    finally:
-        await admin.close()
-
-
-async def _open_producer(settings: KafkaSettings) -> None:
-    async with _producer(settings):
-        return
-
-
-def _writer_of(topic: str) -> Callable[[KafkaSettings], Awaitable[None]]:
-    async def probe(settings: KafkaSettings) -> None:
-        await _find(settings, topic)
-        async with _producer(settings) as producer:
-            await producer.begin_transaction()
-            # The broker looks at the right when a partition is added; no record is written.
-            manager = producer._txn_manager
-            place = TopicPartition(topic, 0)
-            manager.maybe_add_partition_to_txn(place)
-            while place not in manager.txn_partitions:
-                if manager._transaction_waiter.done():
-                    manager._transaction_waiter.result()
-                await asyncio.sleep(_STEP_S)
-            await producer.abort_transaction()
-
-    return probe
-
-
-@asynccontextmanager
-async def _producer(settings: KafkaSettings) -> AsyncIterator[Any]:
-    producer = make_producer(settings, transactional_id=f"{settings.application}-doctor")
-    try:
-        await producer.start()
-        yield producer
-    finally:
-        waiter = producer._txn_manager._transaction_waiter
-        if waiter is not None:
-            # Nobody else asks it how the transaction ended.
-            waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await producer.stop()
+        node = await admin.find_coordinator(transactional_id, _TRANSACTION_COORDINATOR)
+    except TransactionalIdAuthorizationFailed:
+        return False
+    request = InitProducerIdRequest(transactional_id, int(timeout_s * 1000))
+    error = for_code((await admin._send_request(request, node)).error_code)
+    if error is TransactionalIdAuthorizationFailed:
+        return False
+    # Another doctor has just asked: so it may.
+    if error not in (NoError, ConcurrentTransactions):
+        raise error
+    return True

@@ -88,7 +88,10 @@ class KafkaSettings(_Section):
         None, description="For OAUTHBEARER: a file with the token, read for every connection."
     )
     oauth_token_url: str | None = Field(
-        None, description="For OAUTHBEARER: endpoint of the client-credentials grant."
+        None,
+        pattern=r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/])",
+        description="For OAUTHBEARER: endpoint of the client-credentials grant; https, or on "
+        "loopback.",
     )
     oauth_client_id: str | None = Field(None, description="Goes with oauth_token_url.")
     oauth_client_secret: SecretStr | None = Field(None, description="Goes with oauth_token_url.")
@@ -110,20 +113,42 @@ class KafkaSettings(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        problem = self._missing() or self._idle()
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    def _missing(self) -> str | None:
+        grant = (self.oauth_token_url, self.oauth_client_id, self.oauth_client_secret)
         if self.uses_sasl and self.sasl_mechanism == "OAUTHBEARER":
-            grant = (self.oauth_token_url, self.oauth_client_id, self.oauth_client_secret)
-            if (self.oauth_token_file is None) != all(part is not None for part in grant):
-                raise ValueError(
+            if self.oauth_token_file is not None and any(part is not None for part in grant):
+                return "set oauth_token_file or oauth_token_url, not both"
+            if self.oauth_token_file is None and any(part is None for part in grant):
+                return (
                     "OAUTHBEARER needs either oauth_token_file, or oauth_token_url with "
                     "oauth_client_id and oauth_client_secret"
                 )
         elif self.uses_sasl and (self.sasl_username is None or self.sasl_password is None):
-            raise ValueError(f"{self.sasl_mechanism} needs sasl_username and sasl_password")
-        if self.ssl_key_file is not None and self.ssl_cert_file is None:
-            raise ValueError("ssl_key_file goes with ssl_cert_file")
-        if self.ssl_cert_file is not None and not self.security_protocol.endswith("SSL"):
-            raise ValueError("ssl_cert_file is for security_protocol SSL or SASL_SSL")
-        return self
+            return f"{self.sasl_mechanism} needs sasl_username and sasl_password"
+        if self.ssl_cert_file is None and (self.ssl_key_file or self.ssl_key_password):
+            return "ssl_key_file and ssl_key_password go with ssl_cert_file"
+        return None
+
+    def _idle(self) -> str | None:
+        """What is set and would do nothing: somebody believes in a protection that is not there."""
+        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
+        oauth = {name for name in given if name.startswith("oauth_")}
+        accounts = given & {"sasl_username", "sasl_password"}
+        tls = given & {"ssl_ca_file", "ssl_cert_file"}
+        if not self.uses_sasl and (idle := oauth | accounts):
+            return f"{', '.join(sorted(idle))}: set security_protocol to SASL_SSL, or leave it out"
+        if oauth and self.sasl_mechanism != "OAUTHBEARER":
+            return f"{', '.join(sorted(oauth))}: set sasl_mechanism to OAUTHBEARER, or leave it out"
+        if accounts and self.sasl_mechanism == "OAUTHBEARER":
+            return f"{', '.join(sorted(accounts))}: not for OAUTHBEARER; leave it out"
+        if tls and not self.security_protocol.endswith("SSL"):
+            return f"{', '.join(sorted(tls))}: set security_protocol to SSL or SASL_SSL"
+        return None
 
 
 class WindowSettings(_Section):

@@ -1,4 +1,7 @@
-"""Stand-ins for tests, ours and yours: records, pictures, a model server, a publisher."""
+"""Stand-ins for tests, ours and yours: records, pictures, a model server, a publisher.
+
+And the reference gate, which takes in what a publisher has published (`docs/gate.md`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from numpy.typing import NDArray
 
 from stream_judge.errors import ImageError, ImageNotFoundError
 from stream_judge.events import Headers, SourceRecord
+from stream_judge.gate import Gate as Gate
+from stream_judge.gate import GateState as GateState
+from stream_judge.gate import open_gate as open_gate
 from stream_judge.images.loader import LoadedImage
 from stream_judge.images.spec import PixelSpec
 from stream_judge.publisher import Partition

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options, unreachable
+from stream_judge.connection import client_options, connect
 from stream_judge.errors import ConfigError
 from stream_judge.settings import KafkaSettings
 
@@ -97,10 +96,7 @@ async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
         auto_offset_reset="earliest",
         isolation_level="read_committed",
     )
-    try:
-        await consumer.start()
-    except (KafkaError, OSError) as exc:
-        raise unreachable(settings, exc) from exc
+    await connect(consumer, settings)
     try:
         yield TopicReader(consumer)
     finally:

@@ -7,9 +7,10 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge.connection import client_options, unreachable
+from stream_judge.connection import client_options, connect
 from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 
@@ -36,10 +37,7 @@ def _wanted(settings: KafkaSettings, partitions: int) -> list[_Wanted]:
 
 async def _admin(settings: KafkaSettings) -> Any:
     client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
-    try:
-        await client.start()
-    except (KafkaError, OSError) as exc:
-        raise unreachable(settings, exc) from exc
+    await connect(client, settings)
     return client
 
 
@@ -80,12 +78,13 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
     """
     client = await _admin(settings)
     try:
-        found = {t["topic"]: t for t in await client.describe_topics()}
         lines: list[tuple[bool, str]] = []
         for wanted in _wanted(settings, 1):
-            topic = found.get(wanted.name)
-            if topic is None or topic["error_code"]:
-                lines.append((False, f"{wanted.name}: missing; run `stream-judge topics create`"))
+            # Whoever only looks must not make a topic; that is the client's default.
+            asked = MetadataRequest([wanted.name], allow_auto_topic_creation=False)
+            (topic,) = (await client._send_request(asked)).to_object()["topics"]
+            if topic["error_code"]:
+                lines.append((False, _missing(wanted.name, topic["error_code"])))
                 continue
             parts = topic["partitions"]
             copies = min((len(part["replicas"]) for part in parts), default=0)
@@ -96,6 +95,12 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
         await client.close()
 
 
+def _missing(name: str, code: int) -> str:
+    if code == TopicAuthorizationFailedError.errno:
+        return f"{name}: this account may not see it; `stream-judge doctor` names the right"
+    return f"{name}: missing; run `stream-judge topics create`"
+
+
 async def _check_configs(
     client: Any, wanted: _Wanted, settings: KafkaSettings, copies: int
 ) -> list[tuple[bool, str]]:
@@ -103,10 +108,15 @@ async def _check_configs(
     resource = ConfigResource(ConfigResourceType.TOPIC, wanted.name, dict.fromkeys(keys))
     try:
         (answer,) = await client.describe_configs([resource])
+        if (code := answer.resources[0][0]) == TopicAuthorizationFailedError.errno:
+            raise for_code(code)("DescribeConfigs is missing")
         found = {entry[0]: entry[1] for r in answer.resources for entry in r[4]}
         configs = {key: str(found[key]) for key in keys}
     except (KafkaError, KeyError, ValueError, IndexError, TypeError) as exc:
-        return [(True, f"{wanted.name}: this broker does not tell sizes ({type(exc).__name__})")]
+        says = f"{wanted.name}: this broker does not tell sizes ({type(exc).__name__})"
+        if isinstance(exc, TopicAuthorizationFailedError):
+            says = f"{wanted.name}: sizes are unknown: this account lacks DescribeConfigs on it"
+        return [(True, says)]
     return judge_configs(wanted.name, configs, settings, copies)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import orjson
+import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
+from stream_judge.errors import DecodeError, PublishError
 from stream_judge.gate import open_gate
 from stream_judge.settings import KafkaSettings
 
@@ -53,3 +56,53 @@ async def test_a_gate_reads_what_is_there_then_waits_for_what_comes(
         assert answer.verdict is not None
         assert answer.verdict["revision"] == 2
     await producer.stop()
+
+
+async def test_a_gate_starts_anew_from_the_topic_and_reads_partitions_added_later(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stream_judge.gate._METADATA_MS", 300)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers, metadata_max_age_ms=300
+    )
+    await producer.start()
+    await producer.send_and_wait(
+        settings.verdict_topic, key=b"a", partition=0, **record(0, 1, "publish")
+    )
+    for _ in range(2):
+        async with open_gate(settings) as gate:
+            assert (await gate.decide("a", 1, timeout_s=0.1)).decision == "publish"
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
+    async with open_gate(settings) as gate:
+        await admin.start()
+        await admin.create_partitions({settings.verdict_topic: NewPartitions(3)})
+        await admin.close()
+        async with asyncio.timeout(30):
+            while len(await producer.partitions_for(settings.verdict_topic)) < 3:
+                await asyncio.sleep(0.1)
+        await producer.send_and_wait(
+            settings.verdict_topic, key=b"b", partition=2, **record(0, 1, "block")
+        )
+        assert (await gate.decide("b", 1, timeout_s=30)).decision == "block"
+        assert (await gate.decide("a", 1, timeout_s=30)).decision == "publish"
+    await producer.stop()
+
+
+async def test_what_is_no_verdict_stops_a_gate_loudly(settings: KafkaSettings) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    await producer.start()
+    async with open_gate(settings) as gate:
+        await producer.send_and_wait(settings.verdict_topic, key=b"a", value=b"{")
+        with pytest.raises(DecodeError, match="product a"):
+            await gate.decide("b", timeout_s=30)
+    with pytest.raises(DecodeError):
+        async with open_gate(settings):
+            pass
+    await producer.stop()
+
+
+async def test_a_gate_without_its_topic_says_so(settings: KafkaSettings) -> None:
+    nowhere = settings.model_copy(update={"verdict_topic": f"no-{settings.verdict_topic}"})
+    with pytest.raises(PublishError, match="doctor"):
+        async with open_gate(nowhere):
+            pass

@@ -5,11 +5,14 @@ from __future__ import annotations
 import orjson
 
 from stream_judge.dead_letters import dead_letters, redrive
+from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
 from stream_judge.errors import DecodeError
 from stream_judge.events import SourceRecord
 from stream_judge.explain import explain
+from stream_judge.rights import check_rights
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import open_reader
+from stream_judge.topics import check_topics, create_topics
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import VerdictWriter
 from tests.kafka.log import send
@@ -77,3 +80,20 @@ async def test_a_record_is_explained(settings: KafkaSettings) -> None:
     )
     assert (await explain(settings, settings.topic, 0, 3)).state == "not_there"
     assert (await explain(settings, settings.topic, 1, 0)).state == "not_there"
+
+
+async def test_doctor_makes_no_topic_where_the_broker_would(needs_kafka: None) -> None:
+    kafka = EmbeddedKafka(KafkaOptions(config={"auto.create.topics.enable": "true"}))
+    await kafka.start()
+    try:
+        settings = KafkaSettings(bootstrap_servers=kafka.bootstrap)
+        for _ in range(2):
+            lines = await check_topics(settings)
+            assert [ok for ok, _ in lines] == [False] * 3
+            assert all("topics create" in line for _, line in lines)
+            assert all(ok for ok, _ in await check_rights(settings))
+        await create_topics(settings, 1, 1)
+        assert all(ok for ok, _ in await check_topics(settings))
+        assert all("does not tell" not in line for _, line in await check_rights(settings))
+    finally:
+        await kafka.stop()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -31,9 +32,11 @@ from confluent_kafka.admin import (
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
 from stream_judge.errors import PublishError
 from stream_judge.processes import ChildProcess
+from stream_judge.publisher import make_producer
 from stream_judge.rights import check_rights
 from stream_judge.settings import KafkaSettings, read_settings
-from stream_judge.topics import create_topics
+from stream_judge.topic_reader import open_reader
+from stream_judge.topics import check_topics, create_topics
 from tests.kafka.log import committed, read_topic, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -156,9 +159,15 @@ async def test_a_worker_judges_through_a_guarded_listener(guarded: Guarded, list
     given = names(guarded, listener) | ways(guarded)[listener]
     settings = read_settings(kafka=given).kafka
     await create_topics(settings, 2, 1)
+    await judge_one(guarded, settings, given)
+
+
+async def judge_one(guarded: Guarded, settings: KafkaSettings, given: dict[str, str]) -> None:
+    """Let a worker process judge one update, of the last partition."""
     plain = KafkaSettings(**names(guarded, "PLAINTEXT") | _topics(settings))
     event: dict[str, Any] = {"id": "p-1", "title": "A", "images": [{"url": "http://x.test/a.png"}]}
-    await send(plain, [(b"p-1", orjson.dumps(event), 1)])
+    last = max(await partitions(plain))
+    await send(plain, [(b"p-1", orjson.dumps(event), last)])
     env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": value for name, value in given.items()}
     log: list[str] = []
     worker = ChildProcess(
@@ -169,23 +178,113 @@ async def test_a_worker_judges_through_a_guarded_listener(guarded: Guarded, list
     await worker.start()
     try:
         async with asyncio.timeout(60):
-            while (settings.topic, 1) not in (done := await committed(plain)) or not done[
-                settings.topic, 1
-            ].offset:
+            while not (
+                (found := (await committed(plain)).get((settings.topic, last))) and found.offset
+            ):
                 assert worker.exit_code is None, log[-5:]
                 await asyncio.sleep(0.2)
     finally:
         await worker.stop(20.0)
-    assert [found.key for found in await read_topic(plain, settings.verdict_topic)] == [b"p-1"]
+    read = await read_topic(plain, settings.verdict_topic, last + 1)
+    assert [record.key for record in read] == [b"p-1"]
 
 
-async def test_a_wrong_password_is_one_clear_line(guarded: Guarded) -> None:
+async def partitions(settings: KafkaSettings) -> set[int]:
+    """Of the source topic."""
+    async with open_reader(settings) as reader:
+        return {place.partition for place in await reader.partitions(settings.topic)}
+
+
+@pytest.mark.parametrize("command", [("topics", "check"), ("dead-letters", "list")])
+async def test_a_wrong_password_is_one_clear_line(
+    guarded: Guarded, command: tuple[str, str]
+) -> None:
     given = names(guarded, "SCRAM") | ways(guarded)["SCRAM"] | {"sasl_password": "wrong"}
-    with pytest.raises(PublishError) as found:
-        await create_topics(read_settings(kafka=given).kafka, 1, 1)
-    assert "\n" not in found.value.message
-    assert "wrong" not in found.value.message
-    assert "kafka.sasl_username" in found.value.message
+    env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": value for name, value in given.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "stream_judge", *command),
+        env={**os.environ, **env},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    (line,) = said.decode().splitlines()
+    assert "refuses the account judge; check kafka.sasl_username and kafka.sasl_password" in line
+    assert "wrong" not in line
+
+
+@pytest.mark.parametrize(
+    ("listener", "change", "words"),
+    [
+        ("SCRAM", {"ssl_ca_file": "client-cert.pem"}, "kafka.ssl_ca_file"),
+        ("SCRAM", {"sasl_mechanism": "PLAIN"}, "kafka.sasl_mechanism"),
+        ("MUTUAL", {"ssl_cert_file": None}, "kafka.ssl_cert_file"),
+        ("BEARER", {"oauth_token_file": "client-cert.pem"}, "kafka.oauth_ settings"),
+        ("PLAINTEXT", {}, "kafka.security_protocol"),
+    ],
+)
+async def test_what_does_not_fit_is_named(
+    guarded: Guarded, listener: str, change: dict[str, str | None], words: str
+) -> None:
+    files = {
+        name: str(guarded.folder / value) if value and name.endswith("_file") else value
+        for name, value in change.items()
+    }
+    way = ways(guarded).get(listener) or ways(guarded)["SCRAM"]
+    given = names(guarded, listener) | way | files
+    with pytest.raises(PublishError, match=words):
+        await check_topics(read_settings(kafka=given).kafka)
+
+
+async def test_an_account_does_not_fit_a_listener_without_accounts(guarded: Guarded) -> None:
+    given = names(guarded, "SCRAM") | {"security_protocol": "PLAINTEXT"}
+    with pytest.raises(PublishError, match="hangs up"):
+        await check_topics(read_settings(kafka=given).kafka)
+
+
+async def test_a_token_by_client_credentials_and_one_that_does_not_come(guarded: Guarded) -> None:
+    asked: list[str] = []
+    status = 200
+
+    async def give(request: web.Request) -> web.Response:
+        asked.append((await request.post())["grant_type"])  # type: ignore[arg-type]  # text
+        # Not kept: every connection asks.
+        answer = {"access_token": unsigned_token(), "expires_in": 1}
+        return web.json_response(answer, status=status)
+
+    endpoint = web.Application()
+    endpoint.router.add_post("/token", give)
+    runner = web.AppRunner(endpoint)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    way = {name: v for name, v in ways(guarded)["BEARER"].items() if name != "oauth_token_file"}
+    way |= {
+        "oauth_token_url": f"http://127.0.0.1:{runner.addresses[0][1]}/token",
+        "oauth_client_id": "judge",
+        "oauth_client_secret": "s3cret",
+    }
+    settings = read_settings(kafka=names(guarded, "BEARER") | way).kafka
+    await create_topics(settings, 1, 1)
+    producer = make_producer(settings, metadata_max_age_ms=300)
+    await producer.start()
+    try:
+        await producer.send_and_wait(settings.topic, b"1")
+        # The endpoint is out just when a connection has to be made anew.
+        status, before = 503, len(asked)
+        for connection in list(producer.client._conns.values()):
+            connection.close()
+        async with asyncio.timeout(30):
+            while len(asked) < before + 2:
+                await asyncio.sleep(0.05)
+        status = 200
+        await producer.send_and_wait(settings.topic, b"2")
+        # Whoever keeps the metadata has lived through it: it finds another leader.
+        assert not producer.client._sync_task.done()
+        assert await producer.client.force_metadata_update()
+    finally:
+        await producer.stop()
+        await runner.cleanup()
+    assert set(asked) == {"client_credentials"}
 
 
 async def test_doctor_names_each_right_that_is_missing(guarded: Guarded) -> None:
@@ -199,10 +298,36 @@ async def test_doctor_names_each_right_that_is_missing(guarded: Guarded) -> None
     assert [ok for ok, _ in lines] == [False] * 5, lines
     for word in ("--topic", "--group", "--transactional-id", "User:judge"):
         assert any(word in line for _, line in lines)
+    plain = settings.model_copy(update={"publisher": "plain"})
+    assert [ok for ok, _ in await check_rights(plain)] == [False] * 4
+    for ok, line in await check_topics(settings):
+        assert not ok
+        assert "may not see it" in line
+    # To see is not to read, write or join.
+    guard.allow("judge", only=AclOperation.DESCRIBE)
+    await until(lambda: check_topics(settings))
+    assert [ok for ok, _ in await check_rights(settings)] == [False] * 5
     guard.allow("judge")
+    await until(lambda: check_rights(settings))
+
+
+async def until(check: Callable[[], Awaitable[list[tuple[bool, str]]]]) -> None:
+    """Rights take a moment to be known to the broker."""
     async with asyncio.timeout(30):
-        while not all(ok for ok, _ in await check_rights(settings)):
-            await asyncio.sleep(0.5)
+        while not all(ok for ok, _ in await check()):
+            await asyncio.sleep(0.2)
+
+
+async def test_a_worker_needs_no_more_than_what_doctor_asks_for(guarded: Guarded) -> None:
+    given = names(guarded, "SCRAM") | ways(guarded)["SCRAM"]
+    settings = read_settings(kafka=given).kafka
+    await create_topics(settings, 1, 1)
+    guard = Guard(guarded.kafka.bootstrap, settings)
+    # Whatever else there is on this cluster and these names belongs to somebody else.
+    guard.allow("somebody", cluster=True)
+    guard.allow("judge")
+    await until(lambda: check_rights(settings))
+    await judge_one(guarded, settings, given)
 
 
 class Guard:
@@ -212,7 +337,9 @@ class Guard:
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._settings = settings
 
-    def allow(self, account: str) -> None:
+    def allow(
+        self, account: str, *, only: AclOperation | None = None, cluster: bool = False
+    ) -> None:
         topic, group = ResourceType.TOPIC, ResourceType.GROUP
         literal, prefixed = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
         operation, settings = AclOperation, self._settings
@@ -225,11 +352,16 @@ class Guard:
             (topic, settings.verdict_topic, literal, operation.WRITE),
             (topic, settings.dead_letter_topic, literal, operation.WRITE),
         ]
+        if cluster:
+            # The name that Kafka has for the cluster itself.
+            whole = (ResourceType.BROKER, "kafka-cluster", literal)
+            wanted += [(*whole, operation.DESCRIBE), (*whole, operation.IDEMPOTENT_WRITE)]
+        who, allow = f"User:{account}", AclPermissionType.ALLOW
         rights = [
-            AclBinding(kind, name, pattern, f"User:{account}", "*", done, AclPermissionType.ALLOW)
+            AclBinding(kind, name, pattern, who, "*", only or done, allow)
             for kind, name, pattern, done in wanted
         ]
-        for made in self._admin.create_acls(rights).values():
+        for made in self._admin.create_acls(list(dict.fromkeys(rights))).values():
             made.result(timeout=20)
 
 

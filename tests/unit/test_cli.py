@@ -86,7 +86,8 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, content: str) -> 
 
 
 def test_a_password_is_never_shown() -> None:
-    settings = read_settings(kafka={"sasl_password": "hunter2"})
+    account = {"sasl_username": "judge", "sasl_password": "hunter2"}
+    settings = read_settings(kafka={"security_protocol": "SASL_SSL", **account})
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in settings.model_dump_json()
 

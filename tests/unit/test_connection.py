@@ -1,17 +1,33 @@
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
+import os
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
+)
 
-from stream_judge.connection import client_options
+from stream_judge.connection import client_options, connect
 from stream_judge.errors import ConfigError, PublishError
-from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken
+from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken, TokenError
 from stream_judge.settings import read_settings
+
+SASL = {"security_protocol": "SASL_SSL"}
+ACCOUNT = {"sasl_username": "judge", "sasl_password": "s3cret"}
+BEARER = {**SASL, "sasl_mechanism": "OAUTHBEARER"}
 
 
 def options(**kafka: Any) -> dict[str, Any]:
@@ -41,6 +57,14 @@ def test_scram_and_plain_go_with_name_and_password() -> None:
         ),
         ({"security_protocol": "SSL", "ssl_key_file": "key.pem"}, "ssl_cert_file"),
         ({"ssl_cert_file": "cert.pem"}, "SSL or SASL_SSL"),
+        ({"ssl_ca_file": "ca.pem"}, "SSL or SASL_SSL"),
+        ({"security_protocol": "SSL", "ssl_key_password": "p"}, "ssl_cert_file"),
+        ({**ACCOUNT}, "sasl_password, sasl_username: set security_protocol to SASL_SSL"),
+        ({"oauth_token_file": "token"}, "oauth_token_file: set security_protocol"),
+        ({**ACCOUNT, **SASL, "oauth_token_file": "token"}, "sasl_mechanism to OAUTHBEARER"),
+        ({**ACCOUNT, **BEARER, "oauth_token_file": "token"}, "not for OAUTHBEARER"),
+        ({**BEARER, "oauth_token_file": "t", "oauth_token_url": "https://id.test"}, "not both"),
+        ({**BEARER, "oauth_token_url": "http://id.test/token"}, "oauth_token_url"),
     ],
 )
 def test_settings_that_contradict_each_other_say_what_is_missing(
@@ -54,6 +78,57 @@ def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cert.pem"
     with pytest.raises(ConfigError, match=r"ssl_cert_file .*cert\.pem"):
         options(security_protocol="SSL", ssl_cert_file=str(path))
+
+
+def test_clients_share_a_context_until_a_file_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    (example,) = ssl.create_default_context().get_ca_certs(binary_form=True)[:1]
+    path.write_text(ssl.DER_cert_to_PEM_cert(example))
+    tls = {"security_protocol": "SSL", "ssl_ca_file": str(path)}
+    first, second = (options(**tls)["ssl_context"] for _ in range(2))
+    assert first is second
+    assert options(**tls, ssl_check_hostname=False)["ssl_context"] is not first
+    os.utime(path, ns=(1, 1))
+    assert options(**tls)["ssl_context"] is not first
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SaslAuthenticationFailed("no"), "refuses the account judge; check kafka.sasl_username"),
+        (UnsupportedSaslMechanismError("no"), "kafka.sasl_mechanism"),
+        (IllegalSaslStateError("no"), "wants no SASL"),
+        (ssl.SSLCertVerificationError("no"), "kafka.ssl_ca_file"),
+        (ssl.SSLError(1, "wrong version number"), "kafka.ssl_cert_file"),
+        (KafkaConnectionError("closed"), "hangs up"),
+        (ConnectionRefusedError("refused"), "kafka.bootstrap_servers"),
+        (UnknownTopicOrPartitionError(), "stream-judge doctor"),
+        (TokenError("kafka.oauth_token_file t is empty"), "kafka.oauth_token_file t is empty"),
+    ],
+)
+async def test_why_no_broker_lets_in_is_said_once(
+    error: BaseException, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = read_settings(kafka={**SASL, **ACCOUNT}).kafka
+
+    class Client:
+        closed = False
+
+        async def start(self) -> None:
+            # As aiokafka does it.
+            logging.getLogger("aiokafka").error('Unable connect to "%s:%s": %s', "h", 1, error)
+            raise KafkaConnectionError("Unable to bootstrap")
+
+        async def stop(self) -> None:
+            self.closed = True
+
+    client = Client()
+    with pytest.raises(PublishError) as found:
+        await connect(client, settings)
+    assert words in found.value.message
+    assert "s3cret" not in found.value.message
+    assert client.closed
+    assert caplog.records == []
 
 
 async def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
@@ -105,6 +180,33 @@ async def test_a_token_is_asked_for_once_while_it_is_good(endpoint: tuple[Endpoi
     assert served.asked == [
         ("judge:s3cret", {"grant_type": "client_credentials", "scope": "kafka"})
     ]
+
+
+async def test_clients_of_several_loops_ask_for_a_token_once_each(
+    endpoint: tuple[Endpoint, str],
+) -> None:
+    served, url = endpoint
+    bearer = {"oauth_client_id": "judge", "oauth_client_secret": "s3cret", "oauth_token_url": url}
+    providers = [
+        options(**BEARER, **bearer)["sasl_oauth_token_provider"],
+        options(**BEARER, **bearer)["sasl_oauth_token_provider"],
+    ]
+    assert await asyncio.gather(*(p.token() for p in providers * 8)) == ["t-1"] * 16
+    # As Faust's consumer, in a thread with a loop of its own.
+    assert await asyncio.to_thread(lambda: asyncio.run(providers[0].token())) == "t-1"
+    assert len(served.asked) == 1
+
+
+async def test_a_redirect_is_not_followed(endpoint: tuple[Endpoint, str]) -> None:
+    served, url = endpoint
+    served.status = 307
+    with pytest.raises(TokenError, match="answers 307"):
+        await ClientCredentialsToken(url, "judge", "s3cret").token()
+
+
+def test_aiokafka_knows_the_error_of_a_missing_token() -> None:
+    # Any other would end the task that keeps a client's metadata.
+    assert issubclass(TokenError, KafkaError)
 
 
 async def test_a_token_that_is_nearly_old_is_not_kept(endpoint: tuple[Endpoint, str]) -> None:

@@ -5,7 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from stream_judge.gate import GateState
+from stream_judge.errors import DecodeError
+from stream_judge.events import ProductUpdate
+from stream_judge.testing import GateState, MemoryPublisher, make_record
+from stream_judge.verdict import Findings, VerdictWriter
 
 
 def headers(offset: int, partition: int = 0) -> dict[str, bytes | None]:
@@ -80,3 +83,47 @@ def test_replays_count_only_where_they_are_asked_for() -> None:
         state.apply(b"p", verdict(1, "block"), headers(0))
         state.apply(b"p", verdict(2, "publish"), replayed)
     assert (found(plain), found(asking)) == ("block", "publish")
+
+
+@pytest.mark.parametrize("asked", ["3", 4, "2026-11-25"])
+@pytest.mark.parametrize("known", [None, "2025-01-01-v3"])
+def test_a_verdict_that_cannot_be_compared_holds_back_and_never_lets_through(
+    known: str | None, asked: int | str
+) -> None:
+    if known is not None and isinstance(asked, str):
+        asked = 3
+    state = GateState()
+    state.apply(b"p", verdict(known, "publish"), headers(0))
+    assert found(state, asked) is None
+    assert found(state) == "publish"
+    state.apply(b"p", verdict(known, "review"), headers(1))
+    assert found(state, asked) == "review"
+
+
+def test_an_update_that_could_not_be_read_does_not_let_an_earlier_revision_return() -> None:
+    state = GateState()
+    state.apply(b"p", verdict(5, "publish"), headers(0))
+    state.apply(b"p", verdict(None, "review"), headers(1))
+    assert (found(state), found(state, 6)) == ("review", "review")
+    state.apply(b"p", verdict(4, "publish"), headers(2))
+    assert found(state) == "review"
+    state.apply(b"p", verdict(6, "publish"), headers(3))
+    assert found(state, 6) == "publish"
+
+
+@pytest.mark.parametrize("value", [b"{", b"[]", b"{}", b'{"revision": 1, "decision": "maybe"}'])
+def test_a_record_that_is_no_verdict_is_an_error(value: bytes) -> None:
+    with pytest.raises(DecodeError, match="product p"):
+        GateState().apply(b"p", value, headers(0))
+
+
+async def test_a_gate_takes_in_what_a_publisher_published() -> None:
+    publisher, state = MemoryPublisher(), GateState()
+    record = make_record({})
+    sent = VerdictWriter(source="/test", max_record_bytes=100_000).unjudgeable(
+        record, Findings(update=ProductUpdate("p", 7, (), ())), "image_missing"
+    )
+    await publisher.publish([sent])
+    for output in publisher.outcomes[0].outputs:
+        state.apply(output.key, output.value, dict(output.headers))
+    assert found(state, 7) == "review"
