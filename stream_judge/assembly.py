@@ -8,16 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from stream_judge.errors import InferenceError
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.patience import Patience
-from stream_judge.judge import Judge, Observer
+from stream_judge.judge import Judge, Observer, is_model_outage
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
-from stream_judge.outage import Outages
+from stream_judge.outage import Circuit, Outages
 from stream_judge.policy import load_policies
-from stream_judge.settings import Settings
+from stream_judge.settings import Settings, WindowSettings
 from stream_judge.triton import ModelSpec, TritonJudge
 from stream_judge.verdict import VerdictWriter
 
@@ -41,7 +40,7 @@ async def build_judge(
         client = TritonJudge(settings.triton, on_batch=metrics.batch_rows.observe)
         await client.start()
         stack.push_async_callback(client.close)
-        model = await _wait_for_model(client, outages)
+        model = await _wait_for_model(client, window, outages)
         patience = Patience(
             settings.images.own_hosts,
             outages,
@@ -71,14 +70,18 @@ async def build_judge(
         yield judge
 
 
-async def _wait_for_model(client: TritonJudge, outages: Outages) -> ModelSpec:
-    while True:
-        try:
-            spec = await client.spec()
-        except InferenceError as exc:
-            outages.begin("triton")
-            _log.warning("model_server_out", code=exc.code, message=exc.message)
-            await asyncio.sleep(1.0)
-        else:
-            outages.end("triton")
-            return spec
+async def _wait_for_model(
+    client: TritonJudge, window: WindowSettings, outages: Outages
+) -> ModelSpec:
+    def report(exc: Exception, wait_s: float) -> None:
+        _log.warning("model_server_out", message=str(exc), wait_s=wait_s)
+
+    circuit = Circuit(
+        "triton",
+        outages,
+        first_s=window.retry_first_s,
+        last_s=window.retry_last_s,
+        is_outage=is_model_outage,
+        on_retry=report,
+    )
+    return await circuit.call(client.spec)

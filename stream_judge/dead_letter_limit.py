@@ -24,6 +24,7 @@ class DeadLetterLimit:
         self._share = share
         self._last: deque[bool] = deque(maxlen=sample)
         self._sample = sample
+        self._newest = ""
 
     def admit(self, run: Sequence[Outcome]) -> None:
         """Count a run that is about to be published.
@@ -31,14 +32,17 @@ class DeadLetterLimit:
         Raises:
             DeadLetterLimitError: With it there would be too many dead letters.
         """
-        self._last.extend(outcome.kind == "dead_letter" for outcome in run)
-        seen, bad = len(self._last), sum(self._last)
-        full = seen == self._sample and bad > self._share * seen
-        hopeless = min(_FIRST, self._sample) <= seen == bad
+        for outcome in run:
+            bad = outcome.kind == "dead_letter"
+            self._last.append(bad)
+            if bad:
+                self._newest = outcome.code
+        seen, dead = len(self._last), sum(self._last)
+        full = seen == self._sample and dead > self._share * seen
+        hopeless = min(_FIRST, self._sample) <= seen == dead
         if self._share < 1 and (full or hopeless):
-            newest = next(o.code for o in reversed(run) if o.kind == "dead_letter")
             raise DeadLetterLimitError(
-                f"{run[0].record.place}: {bad} of the last {seen} outcomes are dead letters, the "
-                f"newest with code {newest}; they are not published. Look at the mapping and at "
-                "what was deployed last, or raise window.dead_letter_limit"
+                f"{run[0].record.place}: {dead} of the last {seen} outcomes are dead letters, the "
+                f"newest with code {self._newest}; this run is not published. Look at the mapping "
+                "and at what was deployed last, or raise window.dead_letter_limit"
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,7 +112,7 @@ class Judge:
             outages or Outages(),
             first_s=window.retry_first_s,
             last_s=window.retry_last_s,
-            is_outage=_is_outage,
+            is_outage=is_model_outage,
             on_retry=self._report_outage,
         )
         self._observe: Observer = observer or (lambda step, detail: None)
@@ -125,7 +126,7 @@ class Judge:
             PolicyError: The model server refuses one.
         """
         for policy in self._policies.policies:
-            row = await self._patiently(lambda p=policy: self._probe_row(p))  # type: ignore[misc]  # bound now
+            row = await self._circuit.call(partial(self._probe_row, policy))
             if row.status != "ok":
                 raise PolicyError(f"policy {policy.id}: the model server answers {row.status}")
 
@@ -293,13 +294,10 @@ class Judge:
                 raise BadOutputError(f"the model server answers sound rows with {probe.status}")
             raise RuntimeError(f"the model server answers only this row with {row.status}")
 
-        return await self._patiently(attempt)
+        return await self._circuit.call(attempt)
 
     async def _probe_row(self, policy: Policy) -> RowResult:
         return await self._client.judge(self._probe, _PROBE_TEXT, policy.bundle)
-
-    async def _patiently(self, attempt: Callable[[], Awaitable[RowResult]]) -> RowResult:
-        return await self._circuit.call(attempt)
 
     def _report_outage(self, exc: Exception, wait_s: float) -> None:
         assert isinstance(exc, InferenceError)
@@ -307,7 +305,8 @@ class Judge:
         _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
 
 
-def _is_outage(exc: Exception) -> bool:
+def is_model_outage(exc: Exception) -> bool:
+    """Whether an error means that the model server is out."""
     return isinstance(exc, InferenceError) and exc.retriable
 
 

@@ -49,3 +49,11 @@ def test_a_share_of_one_lets_all_through() -> None:
     limit = DeadLetterLimit(1.0, 20)
     for _ in range(50):
         limit.admit([BAD] * 7)
+
+
+def test_a_full_sample_is_judged_also_when_its_last_outcome_is_sound() -> None:
+    limit = DeadLetterLimit(0.5, 40)
+    limit.admit([GOOD])
+    limit.admit([BAD] * 30)
+    with pytest.raises(DeadLetterLimitError, match=r"30 of the last 40 .* bad_event"):
+        limit.admit([GOOD] * 9)
