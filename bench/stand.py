@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
 from stream_judge.processes import ChildProcess
 from stream_judge.settings import KafkaSettings
+from stream_judge.testing import kafka_environment
 from stream_judge.testing_triton import StubTriton
 from stream_judge.topics import create_topics
 
@@ -132,11 +133,9 @@ class Stand:
         self, program: Path = WORKER, env: Mapping[str, str] | None = None
     ) -> ChildProcess:
         """Start the worker process."""
-        changed = self.settings.model_dump(exclude_defaults=True, mode="json")
-        given = {f"STREAM_JUDGE_KAFKA__{k.upper()}": str(v) for k, v in changed.items()}
         environment = {
             **os.environ,
-            **given,
+            **kafka_environment(self.settings),
             "PYTHONPATH": str(ROOT),
             "STREAM_JUDGE_TRITON__URL": self._triton,
             "STREAM_JUDGE_TRITON__LINGER_S": "0",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
 from stream_judge.errors import ImageError, ImageNotFoundError
 from stream_judge.events import Headers, SourceRecord
@@ -21,6 +22,7 @@ from stream_judge.gate import open_gate as open_gate
 from stream_judge.images.loader import LoadedImage
 from stream_judge.images.spec import PixelSpec
 from stream_judge.publisher import Partition
+from stream_judge.settings import KafkaSettings
 from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
 from stream_judge.verdict import Outcome
 
@@ -40,6 +42,17 @@ def make_record(
     """A source record; a mapping becomes JSON."""
     data = orjson.dumps(value) if isinstance(value, Mapping) else value
     return SourceRecord(topic, partition, offset, 1_700_000_000_000, key, data, headers)
+
+
+def kafka_environment(settings: KafkaSettings) -> dict[str, str]:
+    """The environment that gives a process these Kafka settings, secrets too."""
+    env = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if value is not None:
+            shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+            env[f"STREAM_JUDGE_KAFKA__{name.upper()}"] = str(shown)
+    return env
 
 
 class StubImages:

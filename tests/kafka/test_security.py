@@ -35,9 +35,11 @@ from stream_judge.processes import ChildProcess
 from stream_judge.publisher import make_producer
 from stream_judge.rights import check_rights
 from stream_judge.settings import KafkaSettings, read_settings
+from stream_judge.testing import kafka_environment
 from stream_judge.topic_reader import open_reader
 from stream_judge.topics import check_topics, create_topics
-from tests.kafka.log import committed, read_topic, send
+from tests.kafka.chaos.logs import read_outcomes
+from tests.kafka.log import committed, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 STUB = Path(__file__).parents[1] / "integration/stub_worker.py"
@@ -159,20 +161,19 @@ async def test_a_worker_judges_through_a_guarded_listener(guarded: Guarded, list
     given = names(guarded, listener) | ways(guarded)[listener]
     settings = read_settings(kafka=given).kafka
     await create_topics(settings, 2, 1)
-    await judge_one(guarded, settings, given)
+    await judge_one(guarded, settings)
 
 
-async def judge_one(guarded: Guarded, settings: KafkaSettings, given: dict[str, str]) -> None:
+async def judge_one(guarded: Guarded, settings: KafkaSettings) -> None:
     """Let a worker process judge one update, of the last partition."""
     plain = KafkaSettings(**names(guarded, "PLAINTEXT") | _topics(settings))
     event: dict[str, Any] = {"id": "p-1", "title": "A", "images": [{"url": "http://x.test/a.png"}]}
     last = max(await partitions(plain))
     await send(plain, [(b"p-1", orjson.dumps(event), last)])
-    env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": value for name, value in given.items()}
     log: list[str] = []
     worker = ChildProcess(
         [sys.executable, str(STUB)],
-        env={**os.environ, **env, "STREAM_JUDGE_WEB__PORT": "0"},
+        env={**os.environ, **kafka_environment(settings), "STREAM_JUDGE_WEB__PORT": "0"},
         on_line=log.append,
     )
     await worker.start()
@@ -185,7 +186,7 @@ async def judge_one(guarded: Guarded, settings: KafkaSettings, given: dict[str, 
                 await asyncio.sleep(0.2)
     finally:
         await worker.stop(20.0)
-    read = await read_topic(plain, settings.verdict_topic, last + 1)
+    read = await read_outcomes(plain, settings.verdict_topic)
     assert [record.key for record in read] == [b"p-1"]
 
 
@@ -200,10 +201,9 @@ async def test_a_wrong_password_is_one_clear_line(
     guarded: Guarded, command: tuple[str, str]
 ) -> None:
     given = names(guarded, "SCRAM") | ways(guarded)["SCRAM"] | {"sasl_password": "wrong"}
-    env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": value for name, value in given.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "stream_judge", *command),
-        env={**os.environ, **env},
+        env={**os.environ, **kafka_environment(read_settings(kafka=given).kafka)},
         stderr=asyncio.subprocess.PIPE,
     )
     _, said = await process.communicate()
@@ -327,7 +327,7 @@ async def test_a_worker_needs_no_more_than_what_doctor_asks_for(guarded: Guarded
     guard.allow("somebody", cluster=True)
     guard.allow("judge")
     await until(lambda: check_rights(settings))
-    await judge_one(guarded, settings, given)
+    await judge_one(guarded, settings)
 
 
 class Guard:

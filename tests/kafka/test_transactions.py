@@ -10,7 +10,8 @@ from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import Outcome, OutputRecord
-from tests.kafka.log import committed, read_topic, send
+from tests.kafka.chaos.logs import read_outcomes
+from tests.kafka.log import committed, send
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def mine(settings: KafkaSettings, *numbers: int) -> list[Partition]:
 
 
 async def places(settings: KafkaSettings) -> list[tuple[int, int]]:
-    return sorted(found.place for found in await read_topic(settings, settings.verdict_topic))
+    return sorted(found.place for found in await read_outcomes(settings, settings.verdict_topic))
 
 
 async def test_a_run_and_its_offset_are_one(

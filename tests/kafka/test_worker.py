@@ -13,23 +13,16 @@ import orjson
 
 from stream_judge.processes import ChildProcess
 from stream_judge.settings import KafkaSettings
-from tests.kafka.log import committed, read_topic, send
+from stream_judge.testing import kafka_environment
+from tests.kafka.chaos.logs import read_outcomes
+from tests.kafka.log import committed, send
 
 STUB = Path(__file__).parents[1] / "integration/stub_worker.py"
 RECORDS, PRODUCTS = 400, 25
 
 
 def worker(settings: KafkaSettings, log: list[str]) -> ChildProcess:
-    fields = (
-        "bootstrap_servers",
-        "application",
-        "topic",
-        "verdict_topic",
-        "dead_letter_topic",
-        "session_timeout_s",
-    )
-    env = {f"STREAM_JUDGE_KAFKA__{name.upper()}": str(getattr(settings, name)) for name in fields}
-    env |= {
+    env = kafka_environment(settings) | {
         "STREAM_JUDGE_WEB__PORT": "0",
         "STREAM_JUDGE_WINDOW__DRAIN_TIMEOUT_S": "2",
         # Slow enough that every fault hits work under way.
@@ -88,8 +81,8 @@ async def test_killed_frozen_and_joined_workers_leave_one_outcome_each_in_order(
         await first.stop(grace_s=0)
     assert third.exit_code == 0, log[-20:]
 
-    verdicts = await read_topic(settings, settings.verdict_topic)
-    letters = await read_topic(settings, settings.dead_letter_topic, 1)
+    verdicts = await read_outcomes(settings, settings.verdict_topic)
+    letters = await read_outcomes(settings, settings.dead_letter_topic)
     counts = Counter(found.place for found in verdicts)
     sizes = Counter(partition for _, _, partition in sent)
     assert set(counts) == {(p, offset) for p, size in sizes.items() for offset in range(size)}

@@ -98,6 +98,7 @@ async def _run(given: Any) -> int:
 
 
 def _tell(result: Result, given: Any) -> None:
+    found = result.found
     line = orjson.dumps(result.as_dict()).decode()
     if given.all:
         with given.results.open("a") as file:
@@ -106,12 +107,12 @@ def _tell(result: Result, given: Any) -> None:
         print(line, flush=True)  # noqa: T201
         return
     print(  # noqa: T201
-        f"{'ok    ' if result.sound else 'BROKEN'} {result.fault} seed {result.seed}: "
-        f"{result.records} records, lost {result.lost}, repeated {result.repeated}, "
-        f"order breaks {result.order_breaks}, committed past {result.committed_past}, "
-        f"dead letters {result.dead_letters}/{result.dead_letters_expected}, "
+        f"{'ok    ' if result.sound else 'BROKEN'} {result.fault} seed {result.options.seed}: "
+        f"{result.options.records} records, lost {found.lost}, repeated {found.repeated}, "
+        f"order breaks {found.order_breaks}, committed past {found.committed_past}, "
+        f"dead letters {found.dead_letters}/{found.dead_letters_expected}, "
         f"hang {result.hang}, recovery {result.recovery_s} s, {result.seconds} s "
-        f"{result.examples or ''}",
+        f"{found.examples or ''}",
         flush=True,
     )
 

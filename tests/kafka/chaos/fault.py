@@ -54,7 +54,7 @@ class Fault:
         given: dict[str, Any] = {"records": records, "per_second": pace, "poison": SIMPLE}
         if (url := self.picture) is not None:
             given["picture"] = lambda number: url(number, port)
-        return LoadPlan(**given | self.plan)
+        return LoadPlan(**given | dict(self.plan))
 
 
 FAULTS: dict[str, Fault] = {}

@@ -68,7 +68,7 @@ async def init_producer_slow(storm: Storm) -> None:
     await storm.until(0.2)
     proxy = storm.cluster.proxy
     assert proxy is not None
-    joining = asyncio.create_task(storm.start_worker())
+    joining = asyncio.create_task(storm.crew.start())
     await _rules(storm, Rule(INIT_PRODUCER_ID, "delay", 3, delay_s=2.0))
     await joining
 
@@ -77,7 +77,7 @@ async def init_producer_slow(storm: Storm) -> None:
 async def init_producer_refused(storm: Storm) -> None:
     """Opening a partition's producer is refused, in the hook."""
     await storm.until(0.2)
-    joining = asyncio.create_task(storm.start_worker())
+    joining = asyncio.create_task(storm.crew.start())
     await _rules(storm, Rule(INIT_PRODUCER_ID, "refuse", 6))
     await joining
 
@@ -167,16 +167,16 @@ async def verdicts_out(storm: Storm) -> None:
 async def offsets_out_of_range(storm: Storm) -> None:
     """The source loses what was not judged yet; the worker stops until an operator decides."""
     await storm.until(0.3)
-    storm.wanted = 0
-    for old in storm.living():
+    storm.crew.wanted = 0
+    for old in storm.crew.living():
         old.signal(signal.SIGKILL)
         await old.process.wait()
     # Records that come meanwhile, and whatever transaction is still open.
     await asyncio.sleep(storm.settings.transaction_timeout_s)
     await storm.forget_source()
-    refused = await storm.start_worker()
+    refused = await storm.crew.start()
     if await asyncio.wait_for(refused.process.wait(), 60) != 73:
         raise AssertionError(f"exit code {refused.process.exit_code}, not 73")
     async with storm.fault():
-        storm.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
-        storm.wanted = storm.options.workers
+        storm.crew.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
+        storm.crew.wanted = storm.options.workers

@@ -29,46 +29,44 @@ async def triton_out_long(storm: Storm) -> None:
         storm.triton.out = False
 
 
+async def _late(storm: Storm, answer_s: float, seconds: float) -> None:
+    await storm.until(0.3)
+    async with storm.fault():
+        storm.latency = lambda: answer_s
+        await asyncio.sleep(seconds)
+        storm.latency = storm.usual_latency
+
+
 @fault(env={"STREAM_JUDGE_TRITON__TIMEOUT_S": "2"})
 async def triton_hang(storm: Storm) -> None:
     """The model server takes requests and answers none, for 10 s."""
-    await storm.until(0.3)
-    quick = storm.latency
-    async with storm.fault():
-        storm.latency = lambda: 3600.0
-        await asyncio.sleep(10)
-        storm.latency = quick
+    await _late(storm, 3600.0, 10)
 
 
 @fault(env={"STREAM_JUDGE_TRITON__TIMEOUT_S": "60"})
 async def triton_slow(storm: Storm) -> None:
     """Every answer takes 30 s, for a while."""
+    await _late(storm, 30.0, 20)
+
+
+async def _odd(storm: Storm, how: str) -> None:
     await storm.until(0.3)
-    quick = storm.latency
     async with storm.fault():
-        storm.latency = lambda: 30.0
-        await asyncio.sleep(20)
-        storm.latency = quick
+        storm.triton.odd = how
+        await asyncio.sleep(8)
+        storm.triton.odd = ""
 
 
 @fault()
 async def triton_nan(storm: Storm) -> None:
     """The model server answers with NaN, for 8 s."""
-    await storm.until(0.3)
-    async with storm.fault():
-        storm.triton.odd = "nan"
-        await asyncio.sleep(8)
-        storm.triton.odd = ""
+    await _odd(storm, "nan")
 
 
 @fault()
 async def triton_shape(storm: Storm) -> None:
     """The model server answers with a row too few, for 8 s."""
-    await storm.until(0.3)
-    async with storm.fault():
-        storm.triton.odd = "shape"
-        await asyncio.sleep(8)
-        storm.triton.odd = ""
+    await _odd(storm, "shape")
 
 
 @fault(plan={"poison": MIXED, "poison_share": 0.25})

@@ -28,7 +28,7 @@ async def join_before_commit(storm: Storm) -> None:
     """Workers join while records are under way and nothing is committed yet."""
     async with storm.fault():
         for _ in range(2):
-            await storm.until_working(await storm.start_worker())
+            await storm.crew.until_working(await storm.crew.start())
             await asyncio.sleep(1.0)
         storm.latency = storm.usual_latency
 
@@ -39,7 +39,7 @@ async def kill(storm: Storm) -> None:
     for share in (0.1, 0.25, 0.4, 0.55, 0.7):
         await storm.until(share)
         async with storm.fault():
-            storm.any_worker().signal(signal.SIGKILL)
+            storm.crew.any().signal(signal.SIGKILL)
         await asyncio.sleep(storm.rng.uniform(0.0, 1.0))
     await storm.look()
 
@@ -50,20 +50,20 @@ async def terminate(storm: Storm) -> None:
     for share in (0.15, 0.35, 0.5, 0.7):
         await storm.until(share)
         async with storm.fault():
-            storm.any_worker().signal(signal.SIGTERM)
+            storm.crew.any().signal(signal.SIGTERM)
 
 
 @fault()
 async def rolling_restart(storm: Storm) -> None:
     """Every worker gets SIGTERM, one after the other, and is replaced."""
     await storm.until(0.2)
-    for old in storm.living():
+    for old in storm.crew.living():
         async with storm.fault():
             old.signal(signal.SIGTERM)
             await old.process.wait()
-        while len(storm.living()) < storm.wanted:
+        while len(storm.crew.living()) < storm.crew.wanted:
             await asyncio.sleep(0.1)
-        await storm.until_working(storm.living()[-1])
+        await storm.crew.until_working(storm.crew.living()[-1])
 
 
 @fault(workers=1)
@@ -72,7 +72,7 @@ async def churn(storm: Storm) -> None:
     await storm.until(0.1)
     async with storm.fault():
         for _ in range(6):
-            guest = await storm.start_worker()
+            guest = await storm.crew.start()
             await asyncio.sleep(2)
             guest.signal(signal.SIGTERM)
 
@@ -82,7 +82,7 @@ async def zombie(storm: Storm) -> None:
     """SIGSTOP past the session timeout, then SIGCONT: its partitions have moved."""
     for share in (0.15, 0.5):
         await storm.until(share)
-        frozen = storm.any_worker()
+        frozen = storm.crew.any()
         async with storm.fault():
             frozen.signal(signal.SIGSTOP)
             await asyncio.sleep(storm.options.session_timeout_s * 1.6)
@@ -95,14 +95,14 @@ async def _accident(storm: Storm, what: str) -> None:
     happened = 0
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        storm.next_env = {"CHAOS_ACCIDENT": what.format(storm.rng.randint(2, 6))}
+        storm.crew.next_env = {"CHAOS_ACCIDENT": what.format(storm.rng.randint(2, 6))}
         async with storm.fault():
-            storm.any_worker().signal(signal.SIGTERM)
+            storm.crew.any().signal(signal.SIGTERM)
             # It drains first; then the supervisor starts the one with the accident.
             async with asyncio.timeout(30):
-                while storm.next_env:
+                while storm.crew.next_env:
                     await asyncio.sleep(0.1)
-            unlucky = storm.workers[-1]
+            unlucky = storm.crew.workers[-1]
             # It may own nothing that has records left.
             for _ in range(150):
                 if unlucky.said("accident"):
@@ -166,8 +166,8 @@ async def transaction_expires(storm: Storm) -> None:
 async def log_disk_full(storm: Storm) -> None:
     """Nothing can be written to the log: its disk is full."""
     await storm.until(0.2)
-    python, script = storm.command
+    python, script = storm.crew.command
     async with storm.fault():
-        storm.command = ["/bin/sh", "-c", f'exec "{python}" "{script}" 2>/dev/full']
-        for old in storm.living():
+        storm.crew.command = ["/bin/sh", "-c", f'exec "{python}" "{script}" 2>/dev/full']
+        for old in storm.crew.living():
             old.signal(signal.SIGTERM)

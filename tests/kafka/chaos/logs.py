@@ -16,9 +16,9 @@ from tests.kafka.chaos.load import EXPECT
 _FETCH = 32_000_000
 
 
-async def read_source(settings: KafkaSettings, partitions: int) -> list[SourceEntry]:
+async def read_source(settings: KafkaSettings) -> list[SourceEntry]:
     """Every committed record of the source topic."""
-    records = await _read(settings, settings.topic, partitions)
+    records = await _read(settings, settings.topic)
     return [
         SourceEntry(
             (record.partition, record.offset),
@@ -43,7 +43,7 @@ async def read_outcomes(settings: KafkaSettings, topic: str) -> list[Outcome]:
             record.partition,
             headers,
         )
-        for record in await _read(settings, topic, None)
+        for record in await _read(settings, topic)
         for headers in [dict(record.headers)]
     ]
 
@@ -76,7 +76,7 @@ async def started(reader: AIOKafkaConsumer) -> AIOKafkaConsumer:
     return reader
 
 
-async def _read(settings: KafkaSettings, topic: str, partitions: int | None) -> list[Any]:
+async def _read(settings: KafkaSettings, topic: str) -> list[Any]:
     reader = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         group_id=None,

@@ -1,0 +1,144 @@
+"""The workers of a storm, under supervision as an orchestrator would keep them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from stream_judge.processes import ChildProcess
+
+_RESTART_S = 0.5
+
+
+class StormWorker:
+    """A worker process, started by the crew."""
+
+    def __init__(self, number: int, process: ChildProcess, lines: list[str]) -> None:
+        self.number = number
+        self.process = process
+        self.lines = lines
+        self.frozen = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, frozen or not."""
+        return bool(self.process.pid) and self.process.exit_code is None
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it is still there."""
+        if self.alive:
+            os.kill(self.process.pid, number)
+        self.frozen = {signal.SIGSTOP: True, signal.SIGCONT: False}.get(
+            signal.Signals(number), self.frozen
+        )
+
+    def said(self, words: str) -> int:
+        """How many of its log lines have these words."""
+        return sum(words in line for line in self.lines)
+
+
+class Crew:
+    """Keeps so many workers running.
+
+    Args:
+        command: Program and arguments of a worker.
+        env: Its environment, beside this process's.
+        wanted: How many are kept running.
+        rng: Chooses among them.
+        log: Where their log lines go: a file's name without the worker's number and suffix.
+        says_it_works: Whether a worker logs that it was assigned partitions.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        env: Mapping[str, str],
+        wanted: int,
+        rng: random.Random,
+        *,
+        log: Path | None = None,
+        says_it_works: bool = True,
+    ) -> None:
+        self.command = command
+        self.env = dict(env)
+        #: For the next worker that starts, and only for that one.
+        self.next_env: dict[str, str] = {}
+        self.wanted = wanted
+        self.workers: list[StormWorker] = []
+        self.exits: dict[str, int] = {}
+        self._rng = rng
+        self._log = log
+        self._says_it_works = says_it_works
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> StormWorker:
+        """Start one more."""
+        async with self._starting:
+            lines: list[str] = []
+            number = len(self.workers) + 1
+            environment = {**os.environ, **self.env, **self.next_env}
+            self.next_env = {}
+            keep = self._keeper(number, lines)
+            process = ChildProcess(self.command, env=environment, on_line=keep)
+            await process.start()
+            started = StormWorker(number, process, lines)
+            self.workers.append(started)
+            return started
+
+    def living(self) -> list[StormWorker]:
+        """Workers that run and are not frozen."""
+        return [worker for worker in self.workers if worker.alive and not worker.frozen]
+
+    def any(self) -> StormWorker:
+        """One of them, by the seed."""
+        found = self.living()
+        if not found:
+            raise AssertionError("no worker is alive")
+        return self._rng.choice(found)
+
+    async def until_working(self, worker: StormWorker, seconds: float = 40.0) -> None:
+        """Wait until a worker has partitions, or is gone."""
+        if not self._says_it_works:
+            await asyncio.sleep(5.0)
+            return
+        end = time.monotonic() + seconds
+        while worker.alive and not worker.said("partitions_assigned"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"worker {worker.number} got no partitions")
+            await asyncio.sleep(0.05)
+
+    async def supervise(self) -> None:
+        """Start a new worker for one that ended, until cancelled."""
+        known: set[int] = set()
+        while True:
+            for worker in self.workers:
+                code = worker.process.exit_code
+                if code is not None and worker.number not in known:
+                    known.add(worker.number)
+                    self.exits[str(code)] = self.exits.get(str(code), 0) + 1
+            while sum(worker.alive for worker in self.workers) < self.wanted:
+                await asyncio.sleep(_RESTART_S)
+                await self.start()
+            await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """Stop all of them, the frozen ones too."""
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+        await asyncio.gather(*(worker.process.stop(15.0) for worker in self.workers))
+
+    def _keeper(self, number: int, lines: list[str]) -> Callable[[str], None]:
+        path = self._log and self._log.with_name(f"{self._log.name}-{number}.log")
+
+        def keep(line: str) -> None:
+            lines.append(line)
+            if path is not None:
+                with path.open("a") as file:
+                    file.write(line + "\n")
+
+        return keep
