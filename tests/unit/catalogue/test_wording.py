@@ -65,22 +65,22 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
         (
             "en",
             frozenset({0, 2}),
-            "You are a judge comparing a product photo with its description. We insist on the "
-            "kind of product and the number of items and do not insist on the pattern on the "
-            "surface and the hue.",
+            "You are a judge comparing a product photo with its description. Pass offers "
+            "with odd pattern on the surface and the hue, fail offers with odd kind of "
+            "product and the number of items.",
         ),
         (
             "en",
             frozenset({3}),
-            "You are a judge comparing a product photo with its description. We insist on the "
-            "pattern on the surface and do not insist on the kind of product, the number of "
-            "items and the hue.",
+            "You are a judge comparing a product photo with its description. Pass offers "
+            "with odd kind of product, the number of items and the hue, fail offers with "
+            "odd pattern on the surface.",
         ),
         (
             "ja",
             frozenset({0, 1, 2}),
-            "文が写真と合うかどうか、判定係をお願い。"
-            "本基準はカテゴリ、個数、カラーに適用し、パターンには適用しない。",
+            "文が写真と合うかどうか、判定係をお願い。カテゴリ、個数、カラーだけを"
+            "確かめます。パターンは確かめません。",
         ),
     ],
 )
