@@ -16,11 +16,11 @@ from stream_judge.errors import ConfigError
 from stream_judge.training.checkpoint import save_checkpoint
 from stream_judge.training.curve import draw_curve
 from stream_judge.training.network import NetworkConfig
+from stream_judge.training.schedule import Schedule
 from stream_judge.training.tokenizer import train_tokenizer
 from stream_judge.training.trainer import (
     Log,
     Material,
-    Schedule,
     Trainer,
     make_network,
     start_from_anchors,

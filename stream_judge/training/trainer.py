@@ -28,77 +28,19 @@ from stream_judge.training.probes import (
     compute_loss,
     compute_reading_loss,
 )
+from stream_judge.training.schedule import (
+    MUON_RATE,
+    PEAK_RATE,
+    READING,
+    READING_ROWS,
+    Schedule,
+)
 from stream_judge.training.vision import AlignedVision
 
 Log = Callable[[str], None]
 Loss = Callable[[JudgeNetwork, Batch, Tensor], tuple[Tensor, dict[str, float]]]
-_PEAK_RATE = 1.2e-3
-_MUON_RATE = 0.02
-_WARM_UP = 100
-# Muon's step has one size, whatever the gradient's: what a loss weighs is its share of it.
-# Reading comes first and gives way to comparing: weighed five times, policies are read at
-# .95 after 300 steps, but differing sets are found at .54, where they were at .85 with all
-# losses weighed alike. While the rate falls it is weighed more again: all phrasings are in.
-_READING_FIRST, _READING_MIDDLE, _READING_LAST = 5.0, 1.0, 3.0
-_READS_FIRST_STEPS = 1000
 _TABLE_SEED = 4
-# Steps behind the opening until only `_PLAIN_SHARE` of the instructions are plain.
-_TO_PLAIN_STEPS = 1000
-_PLAIN_SHARE = 0.3
 _EVERY = 50
-
-# (weight, kind, episodes in a batch). The number of episodes keeps the tokens of a batch
-# near 4,000 whatever its form; a stage that came last without the earlier kinds would
-# forget them, so all kinds stay in the mix to the end.
-Mix = tuple[tuple[float, EpisodeKind, int], ...]
-OPENING: Mix = (
-    (0.35, EpisodeKind("title", 3, sparse=True), 36),
-    (0.30, EpisodeKind("title", 5, sparse=True), 23),
-    (0.35, EpisodeKind("title", 9, sparse=True), 12),
-)
-WHOLE: Mix = (
-    (0.07, EpisodeKind("title", 3), 29),
-    (0.10, EpisodeKind("title", 5), 18),
-    (0.24, EpisodeKind("title", 9), 10),
-    (0.07, EpisodeKind("bullets", 1, named=0.9), 34),
-    (0.06, EpisodeKind("bullets", 3), 12),
-    (0.11, EpisodeKind("paragraphs", 1, named=0.9), 24),
-    (0.12, EpisodeKind("long", 1, named=0.95), 9),
-    (0.11, EpisodeKind("spec", 1, named=0.95), 17),
-    (0.12, EpisodeKind("mixed", 4), 7),
-)
-# A quarter of the picture tokens says the same in shorter rows: more titles in a batch.
-SHORT: Mix = tuple(
-    (weight, replace(kind, sparse=True), episodes + episodes // 3 * (kind.form == "title"))
-    for weight, kind, episodes in WHOLE
-)
-
-
-# Instructions alone, with every batch: an episode has only one, and what it says has to be
-# read before anything can be judged by it.
-READING = EpisodeKind("title", 0, named=0.92)
-READING_ROWS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long the decoder trains, and when its state is kept.
-
-    Attributes:
-        steps: Batches in all.
-        opening: The first ones are titles with few picture tokens.
-        short: Up to this share of all batches every picture has few tokens.
-        hold: Share of all batches after which the rate begins to fall.
-        keep_every: Batches between two saved states.
-        measure_every: Batches between two measurements on the development split.
-    """
-
-    steps: int
-    opening: int
-    short: float = 0.5
-    hold: float = 0.515
-    keep_every: int = 250
-    measure_every: int = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +116,6 @@ class Trainer:
         self._train = train
         self._dev = dev
         self._schedule = schedule
-        # Steps at the full rate.
-        self._held = int(schedule.hold * schedule.steps)
         self._seed = seed
         self._state_path = state_path
         self._log = log
@@ -266,10 +206,11 @@ class Trainer:
         return verdicts
 
     def _train_step(self) -> dict[str, float]:
-        part = self._rate()
-        for optimiser in self._optimisers:
+        adam, muon = self._optimisers
+        rates = self._schedule.rate(self._step), self._schedule.muon_rate(self._step)
+        for optimiser, rate in zip((adam, muon), rates, strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = part * group["peak"]
+                group["lr"] = rate * group["peak"]
             optimiser.zero_grad()
         scores = {**self._judge(), **self._read()}
         nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
@@ -278,22 +219,23 @@ class Trainer:
         return scores
 
     def _read(self) -> dict[str, float]:
-        kind = replace(READING, simple=self._simple())
-        batch = self._writer.write(kind, READING_ROWS, (self._seed, self._step, 3))
-        # Most words of an instruction cannot know its policy: in the end they only disturb.
-        loss = partial(compute_reading_loss, words=self._holds())
-        scores = self._learn(batch, loss, self._reading_weight())
+        schedule, step = self._schedule, self._step
+        kind = replace(READING, simple=schedule.simple(step))
+        batch = self._writer.write(kind, READING_ROWS, (self._seed, step, 3))
+        loss = partial(compute_reading_loss, words=schedule.asks_words(step))
+        scores = self._learn(batch, loss, schedule.reading_weight(step))
         return {name: score for name, score in scores.items() if name != "loss"}
 
     def _judge(self) -> dict[str, float]:
-        mix = self._mix()
-        choose = np.random.default_rng([self._seed, self._step, 1])
+        schedule, step = self._schedule, self._step
+        mix = schedule.mix(step)
+        choose = np.random.default_rng([self._seed, step, 1])
         weights = np.array([weight for weight, _, _ in mix])
         _, kind, episodes = mix[int(choose.choice(len(mix), p=weights / weights.sum()))]
-        kind = replace(kind, simple=self._simple())
-        batch = self._writer.write(kind, episodes, (self._seed, self._step, 2))
-        answers, first = self._writer.answer_ids, self._reads_first()
-        scores = self._learn(batch, partial(compute_loss, answer_ids=answers, words=first))
+        kind = replace(kind, simple=schedule.simple(step))
+        batch = self._writer.write(kind, episodes, (self._seed, step, 2))
+        answers, words = self._writer.answer_ids, schedule.asks_words_judging(step)
+        scores = self._learn(batch, partial(compute_loss, answer_ids=answers, words=words))
         return {**scores, kind.form: scores["named"]}
 
     def _learn(self, batch: Batch, compute: Loss, weight: float = 1.0) -> dict[str, float]:
@@ -308,38 +250,6 @@ class Trainer:
                 scores[name].append(score)
         total = sum(scores.pop("loss"))
         return {"loss": total, **{name: _mean(found) for name, found in scores.items()}}
-
-    def _reads_first(self) -> bool:
-        return self._step < _READS_FIRST_STEPS
-
-    def _holds(self) -> bool:
-        return self._step < self._held
-
-    def _reading_weight(self) -> float:
-        if self._reads_first():
-            return _READING_FIRST
-        return _READING_MIDDLE if self._holds() else _READING_LAST
-
-    def _mix(self) -> Mix:
-        if self._step < self._schedule.opening:
-            return OPENING
-        return SHORT if self._step < self._schedule.short * self._schedule.steps else WHOLE
-
-    def _simple(self) -> float:
-        """Share of plain instructions. With every phrasing at once nothing of them is learnt."""
-        past = self._step - self._schedule.opening
-        return min(1.0, max(_PLAIN_SHARE, 1.0 - past / _TO_PLAIN_STEPS))
-
-    def _rate(self) -> float:
-        """Share of the peak rates at this step."""
-        rate = min(1.0, (self._step + 1) / _WARM_UP)
-        if self._step > self._held:
-            part = (self._step - self._held) / max(1, self._schedule.steps - self._held)
-            # At first fast, then slowly (Hägele et al. 2024, "Scaling Laws and
-            # Compute-Optimal Training Beyond Fixed Training Durations"). Muon's full rate is
-            # too much by then: values were told at .84 from step 250 to 1,800, then ever better.
-            rate *= max(0.01, 1 - math.sqrt(part))
-        return rate
 
     def _report(self, scores: dict[str, list[float]]) -> None:
         means = {}
@@ -379,14 +289,14 @@ def _make_optimisers(network: JudgeNetwork) -> tuple[torch.optim.Optimizer, ...]
     wide = [p for p in rest if p.dim() > 1 and p is not words]
     narrow = [p for p in rest if p.dim() < 2]
     groups = [
-        {"params": projector, "peak": 0.33 * _PEAK_RATE, "weight_decay": 0.0},
-        {"params": [words], "peak": _PEAK_RATE, "weight_decay": 0.0},
-        {"params": wide, "peak": _PEAK_RATE, "weight_decay": 0.05},
-        {"params": narrow, "peak": _PEAK_RATE, "weight_decay": 0.0},
+        {"params": projector, "peak": 0.33 * PEAK_RATE, "weight_decay": 0.0},
+        {"params": [words], "peak": PEAK_RATE, "weight_decay": 0.0},
+        {"params": wide, "peak": PEAK_RATE, "weight_decay": 0.05},
+        {"params": narrow, "peak": PEAK_RATE, "weight_decay": 0.0},
     ]
-    muon = Muon(matrices, _MUON_RATE)
-    muon.param_groups[0]["peak"] = _MUON_RATE
-    return torch.optim.AdamW(groups, _PEAK_RATE, betas=(0.9, 0.98)), muon
+    muon = Muon(matrices, MUON_RATE)
+    muon.param_groups[0]["peak"] = MUON_RATE
+    return torch.optim.AdamW(groups, PEAK_RATE, betas=(0.9, 0.98)), muon
 
 
 def make_network(config: NetworkConfig, seed: int) -> JudgeNetwork:

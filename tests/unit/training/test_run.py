@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stream_judge.errors import ConfigError
+from stream_judge.training import schedule as schedule_module
 from stream_judge.training import trainer as trainer_module
 from stream_judge.training.network import NetworkConfig
 from stream_judge.training.run import RunOptions, train_run
@@ -26,7 +27,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, small: NetworkConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer_module, "_EVERY", 1)
-    schedule = trainer_module.Schedule
+    schedule = schedule_module.Schedule
     monkeypatch.setattr(
         "stream_judge.training.run.Schedule",
         lambda *lengths: schedule(*lengths, keep_every=2, measure_every=100),
