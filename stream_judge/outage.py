@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 Result = TypeVar("Result")
+# So often an attempt has to fail, and so many others to get an answer meanwhile, before it
+# can be said to fail alone.
+_ALONE = 5
 
 
 class Outages:
@@ -43,6 +48,15 @@ class Outages:
             self._on_change(name, False)
 
 
+@dataclass(slots=True)
+class _Met:
+    """How often a caller has met an outage, since when, and who had got answers by then."""
+
+    times: int = 0
+    first_at: float = 0.0
+    answered: int = 0
+
+
 class Circuit:
     """Repeats attempts at one dependency for as long as it is out.
 
@@ -58,8 +72,11 @@ class Circuit:
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
+        alone_s: An attempt that meets an outage for so long, while others get answers, has
+            met none: it fails alone. None: it is repeated for ever.
         on_retry: Told of every failed attempt, and the wait before the next one.
         sleep: Waits.
+        clock: Seconds that only go up.
     """
 
     def __init__(
@@ -71,8 +88,10 @@ class Circuit:
         first_s: float,
         last_s: float,
         is_outage: Callable[[Exception], bool],
+        alone_s: float | None = None,
         on_retry: Callable[[Exception, float], None] = lambda exc, wait_s: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._outages = outages
@@ -80,6 +99,9 @@ class Circuit:
         self._first_s = first_s
         self._last_s = last_s
         self._is_outage = is_outage
+        self._alone_s = alone_s
+        self._clock = clock
+        self._answered = 0
         self._on_retry = on_retry
         self._sleep = sleep
         self._turn = asyncio.Lock()
@@ -94,31 +116,53 @@ class Circuit:
         """The result of an attempt, however long the dependency is out.
 
         Raises:
-            Exception: What the attempt raises that is no outage.
+            Exception: What the attempt raises that is no outage, or that it meets alone.
         """
+        met = _Met()
         while True:
-            if not self.is_open:
-                try:
-                    return await attempt()
-                except Exception as exc:
-                    if not self._is_outage(exc):
-                        raise
-                    self._fail(exc, probing=False)
+            if not self.is_open and (found := await self._try(attempt, met, probing=False)):
+                return found[0]
             async with self._turn:
                 if self.is_open:
                     # Jitter spreads the workers' attempts; it touches no score.
                     await self._sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311
-                    try:
-                        result = await attempt()
-                    except Exception as exc:
-                        if not self._is_outage(exc):
-                            # It was reached: whatever is wrong is wrong with this attempt.
-                            self._close()
-                            raise
-                        self._fail(exc, probing=True)
-                    else:
-                        self._close()
-                        return result
+                    if found := await self._try(attempt, met, probing=True):
+                        return found[0]
+
+    async def _try(
+        self, attempt: Callable[[], Awaitable[Result]], met: _Met, *, probing: bool
+    ) -> tuple[Result] | None:
+        """What an attempt gives; None if it meets an outage."""
+        try:
+            result = await attempt()
+        except Exception as exc:
+            if not self._is_outage(exc):
+                # It was reached: whatever is wrong is wrong with this attempt.
+                self._answer(probing=probing)
+                raise
+            if self._alone(met):
+                raise
+            self._fail(exc, probing=probing)
+            return None
+        self._answer(probing=probing)
+        return (result,)
+
+    def _alone(self, met: _Met) -> bool:
+        """Count one more outage that a caller has met: is it the only one who meets it."""
+        if met.times == 0:
+            met.first_at, met.answered = self._clock(), self._answered
+        met.times += 1
+        return (
+            self._alone_s is not None
+            and min(met.times, self._answered - met.answered) >= _ALONE
+            and self._clock() - met.first_at >= self._alone_s
+        )
+
+    def _answer(self, *, probing: bool) -> None:
+        self._answered += 1
+        if probing:
+            self._wait_s = 0.0
+            self._outages.end(self._name, self._part)
 
     def _fail(self, exc: Exception, *, probing: bool) -> None:
         if not self.is_open:
@@ -127,7 +171,3 @@ class Circuit:
             self._wait_s = min(2 * self._wait_s, self._last_s)
         self._outages.begin(self._name, self._part)
         self._on_retry(exc, self._wait_s)
-
-    def _close(self) -> None:
-        self._wait_s = 0.0
-        self._outages.end(self._name, self._part)

@@ -22,6 +22,8 @@ class Patience:
         outages: Told what is out.
         first_s: First wait, seconds.
         last_s: Longest wait, seconds.
+        alone_s: A picture of an own host that fails for so long, while others of its host
+            come, is at fault itself.
     """
 
     def __init__(
@@ -31,13 +33,16 @@ class Patience:
         *,
         first_s: float = 0.2,
         last_s: float = 10.0,
+        alone_s: float = 60.0,
     ) -> None:
         self._outages = outages or Outages()
         self._first_s = first_s
         self._last_s = last_s
         self._resolver = self._circuit("resolver", _is_resolver)
         self._stores = {
-            host: self._circuit("object_store", partial(_is_store, host), part=host)
+            host: self._circuit(
+                "object_store", partial(_is_store, host), part=host, alone_s=alone_s
+            )
             for host in map(str.lower, own_hosts)
         }
 
@@ -45,7 +50,7 @@ class Patience:
         """The bytes behind a URL.
 
         Raises:
-            ImageError: The seller's own fault.
+            ImageError: The seller's own fault, or that of one picture in an own store.
         """
         store = self._stores.get((url.raw_host or "").lower())
         while True:
@@ -54,11 +59,18 @@ class Patience:
                     return await self._resolver.call(attempt)
                 return await store.call(lambda: self._resolver.call(attempt))
             except StoreOutError as exc:
+                # The store's own circuit lets it out only if this picture fails alone.
+                if store is self._stores[exc.host]:
+                    raise
                 # A redirect led there: it is that host that is waited for.
                 store = self._stores[exc.host]
 
     def _circuit(
-        self, name: str, is_outage: Callable[[Exception], bool], part: str = ""
+        self,
+        name: str,
+        is_outage: Callable[[Exception], bool],
+        part: str = "",
+        alone_s: float | None = None,
     ) -> Circuit:
         def report(exc: Exception, wait_s: float) -> None:
             _log.warning("pictures_out", dependency=name, message=str(exc), wait_s=wait_s)
@@ -70,6 +82,7 @@ class Patience:
             first_s=self._first_s,
             last_s=self._last_s,
             is_outage=is_outage,
+            alone_s=alone_s,
             on_retry=report,
         )
 

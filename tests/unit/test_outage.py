@@ -137,3 +137,55 @@ def test_a_dependency_is_out_until_its_last_part_answers() -> None:
     assert outages.names == ["object_store"]
     outages.end("object_store", "b.test")
     assert changes == [("object_store", True), ("object_store", False)]
+
+
+async def test_who_fails_alone_is_told_so_and_nobody_else() -> None:
+    clock = [0.0]
+    sound, broken = Server(), Server()
+    sound.out = False
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += 1.0
+        await asyncio.sleep(0)
+
+    circuit = Circuit(
+        "object_store",
+        outages := Outages(),
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        alone_s=60.0,
+        sleep=sleep,
+        clock=lambda: clock[0],
+    )
+    alone = asyncio.create_task(circuit.call(broken.answer))
+    while not alone.done():
+        assert await circuit.call(sound.answer) == "here"
+    with pytest.raises(OutError):
+        alone.result()
+    assert 60 <= clock[0] < 90
+    # Whoever comes next closes it.
+    assert await circuit.call(sound.answer) == "here"
+    assert outages.names == []
+
+
+async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:
+    clock = [0.0]
+    server = Server()
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += 3600.0
+        server.out = clock[0] < 100 * 3600.0
+        await asyncio.sleep(0)
+
+    circuit = Circuit(
+        "object_store",
+        Outages(),
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        alone_s=60.0,
+        sleep=sleep,
+        clock=lambda: clock[0],
+    )
+    assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(9))) == ["here"] * 9

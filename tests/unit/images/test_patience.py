@@ -55,6 +55,7 @@ class Store:
 
     def __init__(self) -> None:
         self.status = 200
+        self.broken = ""
         self.asked = 0
         self.on_ask: Callable[[], None] = lambda: None
         self.port = 0
@@ -68,7 +69,8 @@ class Store:
             raise web.HTTPFound(f"http://{request.path[4:]}:{self.port}/a.png")
         if request.path == "/gzip":
             return web.Response(body=b"x", headers={"Content-Encoding": "gzip"})
-        return web.Response(status=self.status, body=b"picture")
+        status = 500 if request.path == self.broken else self.status
+        return web.Response(status=status, body=b"picture")
 
 
 @pytest.fixture
@@ -123,6 +125,24 @@ async def test_an_own_store_that_is_out_is_waited_for(
     store.on_ask = each
     assert await fetcher.fetch(f"http://pictures.test:{store.port}/a.png") == b"picture"
     assert store.asked == 12
+
+
+async def test_one_picture_of_an_own_store_that_never_comes_is_waited_for_only_so_long(
+    names: Names, store: Store, outages: Outages
+) -> None:
+    patience = Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002, alone_s=0.1)
+    fetcher = ImageFetcher(OPTIONS, patience)
+    await fetcher.start()
+    store.broken = "/broken.png"
+    host = f"http://pictures.test:{store.port}"
+    broken = asyncio.create_task(fetcher.fetch(f"{host}/broken.png"))
+    while not broken.done():
+        assert await fetcher.fetch(f"{host}/a.png") == b"picture"
+    with pytest.raises(ImageUnreachableError):
+        broken.result()
+    assert await fetcher.fetch(f"{host}/a.png") == b"picture"
+    assert outages.names == []
+    await fetcher.close()
 
 
 async def test_a_picture_that_an_own_store_does_not_have_is_gone(
