@@ -127,14 +127,18 @@ def start_offsets(
     Args:
         committed: All of the group's offsets for the topic.
         ranges: Of the assigned partitions.
-        generation: Of the assignment. What its other members just committed does not make
-            the group an old one.
+        generation: Of the assignment. What its other members just committed in it does not
+            make the group an old one. A static member comes back into the generation that it
+            left: what it committed itself does.
         on_missing: "earliest" or "latest" where the operator has decided.
 
     Raises:
         OffsetError: A partition has no usable offset, and nobody has decided.
     """
-    known = any(found.generation != generation for found in committed.values())
+    known = any(
+        found.generation != generation or partition in ranges
+        for partition, found in committed.items()
+    )
     result = {}
     for partition, (first, last) in ranges.items():
         found = committed.get(partition)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 Result = TypeVar("Result")
-# So often an attempt has to fail, and so many others to get an answer meanwhile, before it
-# can be said to fail alone.
-_ALONE = 5
+# So often an attempt has to fail, each time with answers to others since the time before,
+# until it can be said to fail alone.
+_ALONE_TIMES = 5
 
 
 class Outages:
@@ -49,12 +49,18 @@ class Outages:
 
 
 @dataclass(slots=True)
-class _Met:
-    """How often a caller has met an outage, since when, and who had got answers by then."""
+class _Failures:
+    """Those of one caller, as far as others got answers between them.
 
-    times: int = 0
-    first_at: float = 0.0
-    answered: int = 0
+    Attributes:
+        answered: Answers that there had been, to anybody, at the last look.
+        alone: Failures with answers to others since the one before.
+        since: When the first of them was.
+    """
+
+    answered: int
+    alone: int = 0
+    since: float = 0.0
 
 
 class Circuit:
@@ -72,8 +78,8 @@ class Circuit:
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
-        alone_s: An attempt that meets an outage for so long, while others get answers, has
-            met none: it fails alone. None: it is repeated for ever.
+        alone_s: An attempt that goes on failing for so long while others get answers has met
+            no outage: it fails alone. None: it is repeated for ever.
         on_retry: Told of every failed attempt, and the wait before the next one.
         sleep: Waits.
         clock: Seconds that only go up.
@@ -118,19 +124,19 @@ class Circuit:
         Raises:
             Exception: What the attempt raises that is no outage, or that it meets alone.
         """
-        met = _Met()
+        failures = _Failures(self._answered)
         while True:
-            if not self.is_open and (found := await self._try(attempt, met, probing=False)):
+            if not self.is_open and (found := await self._try(attempt, failures, probing=False)):
                 return found[0]
             async with self._turn:
                 if self.is_open:
                     # Jitter spreads the workers' attempts; it touches no score.
                     await self._sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311
-                    if found := await self._try(attempt, met, probing=True):
+                    if found := await self._try(attempt, failures, probing=True):
                         return found[0]
 
     async def _try(
-        self, attempt: Callable[[], Awaitable[Result]], met: _Met, *, probing: bool
+        self, attempt: Callable[[], Awaitable[Result]], failures: _Failures, *, probing: bool
     ) -> tuple[Result] | None:
         """What an attempt gives; None if it meets an outage."""
         try:
@@ -140,29 +146,34 @@ class Circuit:
                 # It was reached: whatever is wrong is wrong with this attempt.
                 self._answer(probing=probing)
                 raise
-            if self._alone(met):
+            if self._fails_alone(failures):
+                if probing:
+                    self._close()
                 raise
             self._fail(exc, probing=probing)
             return None
         self._answer(probing=probing)
         return (result,)
 
-    def _alone(self, met: _Met) -> bool:
-        """Count one more outage that a caller has met: is it the only one who meets it."""
-        if met.times == 0:
-            met.first_at, met.answered = self._clock(), self._answered
-        met.times += 1
-        return (
-            self._alone_s is not None
-            and min(met.times, self._answered - met.answered) >= _ALONE
-            and self._clock() - met.first_at >= self._alone_s
-        )
+    def _fails_alone(self, failures: _Failures) -> bool:
+        """Count one more failure of a caller: is it, by now, the only one who fails."""
+        if self._alone_s is None or self._answered == failures.answered:
+            return False
+        failures.answered = self._answered
+        failures.alone += 1
+        if failures.alone == 1:
+            failures.since = self._clock()
+        lasted = self._clock() - failures.since
+        return failures.alone >= _ALONE_TIMES and lasted >= self._alone_s
 
     def _answer(self, *, probing: bool) -> None:
         self._answered += 1
         if probing:
-            self._wait_s = 0.0
-            self._outages.end(self._name, self._part)
+            self._close()
+
+    def _close(self) -> None:
+        self._wait_s = 0.0
+        self._outages.end(self._name, self._part)
 
     def _fail(self, exc: Exception, *, probing: bool) -> None:
         if not self.is_open:

@@ -104,6 +104,9 @@ class ImageFetcher:
             started = self._freeze.now()
             try:
                 return await self._patience.call(url, partial(self._attempt, url))
+            except StoreOutError:
+                # It was waited for already, and comes to nobody else: see `Patience`.
+                raise
             except ImageError as exc:
                 failure = exc
             if isinstance(failure, ImageTimeoutError) and self._freeze.frozen_since(started):

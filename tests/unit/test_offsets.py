@@ -23,6 +23,11 @@ def test_what_a_peer_has_just_committed_does_not_make_the_group_an_old_one() -> 
     assert start_offsets({A: Committed(12, 1)}, {B: RANGES[B]}, 1, None) == {B: 0}
 
 
+def test_what_a_static_member_committed_before_its_restart_makes_the_group_an_old_one() -> None:
+    with pytest.raises(OffsetError, match="t/1: no offset is committed"):
+        start_offsets({A: Committed(12, 1)}, RANGES, 1, None)
+
+
 @pytest.mark.parametrize(
     ("known", "says"),
     [

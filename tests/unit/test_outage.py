@@ -164,9 +164,36 @@ async def test_who_fails_alone_is_told_so_and_nobody_else() -> None:
     with pytest.raises(OutError):
         alone.result()
     assert 60 <= clock[0] < 90
-    # Whoever comes next closes it.
     assert await circuit.call(sound.answer) == "here"
     assert outages.names == []
+
+
+async def test_the_last_to_come_through_a_long_outage_does_not_fail_alone() -> None:
+    clock = [0.0]
+    server, late = Server(), Server()
+    waits = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        clock[0] += 60.0
+        # The one server is back after five minutes, the other one failure later.
+        server.out, late.out = waits < 10, waits < 14
+        await asyncio.sleep(0)
+
+    circuit = Circuit(
+        "object_store",
+        Outages(),
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        alone_s=60.0,
+        sleep=sleep,
+        clock=lambda: clock[0],
+    )
+    waiting = asyncio.create_task(circuit.call(late.answer))
+    assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(6))) == ["here"] * 6
+    assert await waiting == "here"
 
 
 async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:

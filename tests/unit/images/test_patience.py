@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from stream_judge import freeze
-from stream_judge.errors import ImageNotFoundError, ImageTimeoutError, ImageUnreachableError
+from stream_judge.errors import (
+    ImageNotFoundError,
+    ImageTimeoutError,
+    ImageUnreachableError,
+    StoreOutError,
+)
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.fetch import ImageFetcher
 from stream_judge.images.guard import AddressGuard
@@ -128,18 +134,29 @@ async def test_an_own_store_that_is_out_is_waited_for(
 
 
 async def test_one_picture_of_an_own_store_that_never_comes_is_waited_for_only_so_long(
-    names: Names, store: Store, outages: Outages
+    names: Names, store: Store, outages: Outages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience = Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002, alone_s=0.1)
     fetcher = ImageFetcher(OPTIONS, patience)
     await fetcher.start()
     store.broken = "/broken.png"
     host = f"http://pictures.test:{store.port}"
+    called = 0
+    wait = patience.call
+
+    async def counted(url: URL, attempt: Callable[[], Awaitable[bytes]]) -> bytes:
+        nonlocal called
+        called += url.path == "/broken.png"
+        return await wait(url, attempt)
+
+    monkeypatch.setattr(patience, "call", counted)
     broken = asyncio.create_task(fetcher.fetch(f"{host}/broken.png"))
     while not broken.done():
         assert await fetcher.fetch(f"{host}/a.png") == b"picture"
-    with pytest.raises(ImageUnreachableError):
+    with pytest.raises(StoreOutError):
         broken.result()
+    # Once: the attempts are for sellers' hosts.
+    assert called == 1
     assert await fetcher.fetch(f"{host}/a.png") == b"picture"
     assert outages.names == []
     await fetcher.close()
