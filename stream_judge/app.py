@@ -39,6 +39,7 @@ def build_app(kafka: KafkaSettings) -> faust.App:
         # A full window does not poll; the group must not take that for a dead member.
         broker_max_poll_interval=24 * 3600.0,
         broker_commit_interval=1.0,
+        consumer_group_instance_id=kafka.instance_id,
         consumer_auto_offset_reset="earliest",
         # Events, not bytes: what waits here is outside the window's bound.
         stream_buffer_maxsize=32,

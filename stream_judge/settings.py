@@ -41,6 +41,14 @@ class KafkaSettings(_Section):
         pattern=r"^[A-Za-z0-9._-]+$",
         description="Consumer group, and prefix of transactional ids.",
     )
+    instance_id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        max_length=249,
+        description="Static membership: a name that no other worker of the group has, such as "
+        "its StatefulSet pod's. A restart within session_timeout_s then moves no partitions; "
+        "they wait for it.",
+    )
     topic: str = Field("product-updates", description="Source topic.")
     verdict_topic: str = Field("relevance-verdicts", description="Verdicts go here.")
     dead_letter_topic: str = Field(

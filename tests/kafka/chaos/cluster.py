@@ -13,6 +13,23 @@ from tests.kafka.chaos.logs import started
 from tests.kafka.chaos.proxy import KafkaProxy
 
 _MAX_MESSAGE = "20000000"
+_ACCOUNT = {
+    "security_protocol": "SASL_PLAINTEXT",
+    "sasl_mechanism": "PLAIN",
+    "sasl_username": "worker",
+    "sasl_password": "storm",
+}
+# The workers' account may do everything until an ACL says otherwise.
+_GUARDED = {
+    "listener.name.proxied.sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.proxied.plain.sasl.jaas.config": (
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        f'user_{_ACCOUNT["sasl_username"]}="{_ACCOUNT["sasl_password"]}";'
+    ),
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "allow.everyone.if.no.acl.found": "true",
+}
 
 
 class StormCluster:
@@ -22,23 +39,31 @@ class StormCluster:
 
     Args:
         nodes: Brokers.
-        session_timeout_s: Shortest session that the group coordinator accepts.
+        accounts: Whether workers have to log in, and rights can be taken from them; one
+            node only.
     """
 
-    def __init__(self, nodes: int = 1) -> None:
+    def __init__(self, nodes: int = 1, *, accounts: bool = False) -> None:
+        if accounts and nodes > 1:
+            raise ValueError("accounts are for one node: its workers come through the proxy")
         self.nodes = nodes
         self.proxy: KafkaProxy | None = None
         config = {"message.max.bytes": _MAX_MESSAGE, "replica.fetch.max.bytes": _MAX_MESSAGE}
+        #: Kafka settings with which workers log in.
+        self.worker_account: dict[str, str] = {}
         listeners: dict[str, tuple[str, int]] = {}
         port = 0
         if nodes == 1:
             port, proxied, front = free_port(), free_port(), free_port()
-            listeners["PROXIED"] = ("PLAINTEXT", proxied)
+            listeners["PROXIED"] = ("SASL_PLAINTEXT" if accounts else "PLAINTEXT", proxied)
             config["advertised.listeners"] = (
                 f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{front}"
             )
             self.proxy = KafkaProxy(front, proxied)
             self._front = front
+        if accounts:
+            config |= _GUARDED
+            self.worker_account = _ACCOUNT
         self.kafka = EmbeddedKafka(
             KafkaOptions(nodes=nodes, port=port, listeners=listeners, config=config)
         )

@@ -13,13 +13,18 @@ from pathlib import Path
 from stream_judge.processes import ChildProcess
 
 _RESTART_S = 0.5
+#: What a static member is told its name with.
+INSTANCE_ID = "STREAM_JUDGE_KAFKA__INSTANCE_ID"
 
 
 class StormWorker:
     """A worker process, started by the crew."""
 
-    def __init__(self, number: int, process: ChildProcess, lines: list[str]) -> None:
+    def __init__(
+        self, number: int, process: ChildProcess, lines: list[str], instance_id: str
+    ) -> None:
         self.number = number
+        self.instance_id = instance_id
         self.process = process
         self.lines = lines
         self.frozen = False
@@ -52,6 +57,7 @@ class Crew:
         rng: Chooses among them.
         log: Where their log lines go: a file's name without the worker's number and suffix.
         says_it_works: Whether a worker logs that it was assigned partitions.
+        static: Whether each is a static member: whoever replaces one takes its name.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class Crew:
         *,
         log: Path | None = None,
         says_it_works: bool = True,
+        static: bool = False,
     ) -> None:
         self.command = command
         self.env = dict(env)
@@ -74,6 +81,7 @@ class Crew:
         self._rng = rng
         self._log = log
         self._says_it_works = says_it_works
+        self._static = static
         self._starting = asyncio.Lock()
 
     async def start(self) -> StormWorker:
@@ -81,14 +89,22 @@ class Crew:
         async with self._starting:
             lines: list[str] = []
             number = len(self.workers) + 1
-            environment = {**os.environ, **self.env, **self.next_env}
+            environment = {**os.environ, **self.env, **self._name(), **self.next_env}
             self.next_env = {}
             keep = self._keeper(number, lines)
             process = ChildProcess(self.command, env=environment, on_line=keep)
             await process.start()
-            started = StormWorker(number, process, lines)
+            started = StormWorker(number, process, lines, environment.get(INSTANCE_ID, ""))
             self.workers.append(started)
             return started
+
+    def _name(self) -> dict[str, str]:
+        """A static member's name: the first that no worker has, as in a StatefulSet."""
+        if not self._static:
+            return {}
+        taken = {worker.instance_id for worker in self.workers if worker.alive}
+        names = (f"worker-{number}" for number in range(len(taken) + 1))
+        return {INSTANCE_ID: next(name for name in names if name not in taken)}
 
     def living(self) -> list[StormWorker]:
         """Workers that run and are not frozen."""

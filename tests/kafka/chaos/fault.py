@@ -27,6 +27,9 @@ class Fault:
         kafka: Kafka settings of the workers.
         create: Makes the topics, where not all of them are there from the start.
         workers: Kept running.
+        static: Whether they are static members of their group.
+        accounts: Whether they have to log in; needs a cluster of its own.
+        real_model: Whether the model server is a real Triton.
         picture: URL of the n-th update's picture on a picture server's port; without it
             pictures are stand-ins.
         judged: Whether every sound update has to be judged: unjudgeable counts as lost.
@@ -43,6 +46,9 @@ class Fault:
     kafka: Mapping[str, Any] = field(default_factory=dict)
     create: Act | None = None
     workers: int = 2
+    static: bool = False
+    accounts: bool = False
+    real_model: bool = False
     picture: Callable[[int, int], str] | None = None
     judged: bool = False
     publishers: tuple[str, ...] = ("transactional", "plain")

@@ -8,7 +8,7 @@ import signal
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, Rule
 from tests.kafka.chaos.storm import Storm
-from tests.kafka.chaos.topics import create_one
+from tests.kafka.chaos.topics import create_one, denied_writes
 
 _TX = ("transactional",)
 
@@ -161,6 +161,16 @@ async def verdicts_out(storm: Storm) -> None:
     async with storm.fault():
         await asyncio.sleep(20)
         await storm.create_topics()
+
+
+@fault(accounts=True)
+async def verdicts_denied(storm: Storm) -> None:
+    """The right to write verdicts is taken away for 20 s: workers end and come again."""
+    await storm.until(0.3)
+    async with storm.fault(), denied_writes(storm.settings, storm.cluster.worker_account):
+        await asyncio.sleep(20)
+    if not storm.crew.exits.get("75"):
+        raise AssertionError(f"no worker ended with 75: {storm.crew.exits}")
 
 
 @fault(publishers=_TX)

@@ -19,6 +19,22 @@ async def triton_crash(storm: Storm) -> None:
         await storm.triton.start()
 
 
+@fault(
+    real_model=True,
+    judged=True,
+    plan={"per_second": 8.0},
+    env={"STREAM_JUDGE_TRITON__TIMEOUT_S": "60"},
+)
+async def triton_real(storm: Storm) -> None:
+    """The model server is a real Triton, which is away for 5 s."""
+    assert storm.real is not None
+    await storm.until(0.3, seconds=600)
+    async with storm.fault():
+        await storm.real.stop()
+        await asyncio.sleep(5)
+        await storm.real.start()
+
+
 @fault()
 async def triton_out_long(storm: Storm) -> None:
     """The model server refuses for 45 s, longer than any session or poll interval."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import tempfile
+import time
+from pathlib import Path
 
+import orjson
+
+from tests.kafka.chaos.crew import INSTANCE_ID
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.storm import Storm
 
@@ -64,6 +70,47 @@ async def rolling_restart(storm: Storm) -> None:
         while len(storm.crew.living()) < storm.crew.wanted:
             await asyncio.sleep(0.1)
         await storm.crew.until_working(storm.crew.living()[-1])
+
+
+@fault(static=True, kafka={"session_timeout_s": 20.0})
+async def static_restart(storm: Storm) -> None:
+    """Static members are killed and stopped, and come back under their names: nothing moves."""
+    for share, number in ((0.15, signal.SIGTERM), (0.35, signal.SIGKILL), (0.55, signal.SIGTERM)):
+        await storm.until(share)
+        async with storm.fault():
+            old = storm.crew.any()
+            others = [worker for worker in storm.crew.living() if worker is not old]
+            before = [worker.said("partitions_") for worker in others]
+            old.signal(number)
+            await old.process.wait()
+        while len(storm.crew.living()) < storm.crew.wanted:
+            await asyncio.sleep(0.1)
+        heir = storm.crew.workers[-1]
+        await storm.crew.until_working(heir)
+        if heir.instance_id != old.instance_id:
+            raise AssertionError(f"{heir.instance_id} came after {old.instance_id}")
+        if [worker.said("partitions_") for worker in others] != before:
+            raise AssertionError("partitions moved although a static member came back in time")
+
+
+@fault(static=True, publishers=_TX)
+async def static_twins(storm: Storm) -> None:
+    """A worker has the name of a static member that is alive, for 10 s."""
+    for share in (0.15, 0.45):
+        await storm.until(share)
+        first = storm.crew.any()
+        before = first.said("partitions_assigned")
+        storm.crew.next_env = {INSTANCE_ID: first.instance_id}
+        async with storm.fault():
+            twin = await storm.crew.start()
+            await storm.crew.until_working(twin)
+            await asyncio.sleep(10)
+            twin.signal(signal.SIGKILL)
+        if not twin.said("partitions_assigned"):
+            raise AssertionError("the twin got no partitions")
+        if first.alive and first.said("partitions_assigned") == before:
+            raise AssertionError("the first of the two has not noticed the other")
+        await storm.look()
 
 
 @fault(workers=1)
@@ -171,3 +218,40 @@ async def log_disk_full(storm: Storm) -> None:
         storm.crew.command = ["/bin/sh", "-c", f'exec "{python}" "{script}" 2>/dev/full']
         for old in storm.crew.living():
             old.signal(signal.SIGTERM)
+
+
+@fault()
+async def clock_steps(storm: Storm) -> None:
+    """The workers' wall clock jumps 50 minutes ahead, to an hour behind, and home again."""
+    # The plain build of it is not made for threads.
+    found = [*Path("/usr").glob("lib/*/faketime/libfaketimeMT.so.1")]
+    if not found:
+        raise AssertionError("there is no libfaketime here (Debian: apt install libfaketime)")
+    with tempfile.TemporaryDirectory() as folder:
+        clock = Path(folder) / "clock"
+
+        def step(by: str) -> None:
+            # Whoever reads it finds the one or the other.
+            clock.with_suffix(".new").write_text(by)
+            clock.with_suffix(".new").replace(clock)
+
+        step("+0")
+        storm.crew.env |= {
+            "LD_PRELOAD": str(found[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        for old in storm.crew.living():
+            old.signal(signal.SIGTERM)
+            await old.process.wait()
+        await storm.until(0.2)
+        # Kafka takes no record that is an hour ahead of it.
+        for share, by in ((0.4, "+50m"), (0.6, "-1h"), (0.8, "+0")):
+            async with storm.fault():
+                step(by)
+            await storm.until(share)
+    judged = [orjson.loads(v.value)["judged_at"] for v in await storm.verdicts() if v.value]
+    ahead = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 1800))
+    if not any(when > ahead for when in judged):
+        raise AssertionError("no verdict was judged ahead of time: the clock has not jumped")

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stream_judge.embedded.triton import EmbeddedTriton
+from stream_judge.errors import EnvironmentProblem
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import kafka_environment
 from stream_judge.testing_triton import StubTriton
@@ -102,11 +104,14 @@ class Storm:
         env: Environment of the workers, beside what the storm sets.
         kafka: Their Kafka settings, beside those.
         judged: Whether every sound update has to be judged.
+        static: Whether the workers are static members of their group.
+        real: A real model server to use instead of the stub.
         log: Folder for the workers' logs.
 
     Attributes:
         crew: The workers.
-        triton: The model server; `latency` says how long it takes.
+        triton: The stub of a model server; `latency` says how long it takes.
+        real: The real one.
     """
 
     def __init__(
@@ -118,6 +123,8 @@ class Storm:
         env: Mapping[str, str] | None = None,
         kafka: Mapping[str, Any] | None = None,
         judged: bool = False,
+        static: bool = False,
+        real: EmbeddedTriton | None = None,
         log: Path | None = None,
     ) -> None:
         self.cluster = cluster
@@ -130,6 +137,7 @@ class Storm:
         self.usual_latency = lambda: min(1.5, 0.015 * tail.paretovariate(1.6))
         self.latency = self.usual_latency
         self.triton = StubTriton(latency_s=lambda: self.latency())
+        self.real = real
         self.crew = Crew(
             [sys.executable, str(_PROGRAMS.get(options.publisher, _WORKER))],
             dict(env or {}),
@@ -137,6 +145,7 @@ class Storm:
             self.rng,
             log=log and log / self.settings.application,
             says_it_works=options.publisher not in _PROGRAMS,
+            static=static,
         )
         self._load = LoadGenerator(self.settings, plan, options.partitions, options.seed)
         self._watch = Watch(cluster, self.settings)
@@ -165,6 +174,10 @@ class Storm:
             if time.monotonic() > end:
                 raise TimeoutError(f"{done} of {least:.0f} committed after {seconds:.0f} s")
             await asyncio.sleep(0.05)
+
+    async def verdicts(self) -> list[Outcome]:
+        """What is on the verdict topic by now."""
+        return await read_outcomes(self.settings, self.settings.verdict_topic)
 
     async def look(self) -> None:
         """Prove, in the middle of it, that no offset is committed past its outcomes."""
@@ -200,13 +213,14 @@ class Storm:
         """
         started = time.monotonic()
         await (create(self) if create else self.create_topics())
-        await self.triton.start()
+        server = self.real or self.triton
+        await server.start()
         self.crew.env = self._environment() | self.crew.env
         try:
             problem = await self._blow(act)
         finally:
             await self.crew.stop()
-            await self.triton.stop()
+            await server.stop()
         found = await self._check()
         if problem:
             found.say(problem)
@@ -232,7 +246,7 @@ class Storm:
             await act(self)
             await self._loading
             await self._until_all()
-        except (TimeoutError, AssertionError) as exc:
+        except (TimeoutError, AssertionError, EnvironmentProblem) as exc:
             # Either no progress, or the fault itself did not happen: both are no success.
             return f"{type(exc).__name__}: {exc}"
         finally:
@@ -279,10 +293,12 @@ class Storm:
         )
 
     def _environment(self) -> dict[str, str]:
+        given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
         through_proxy = {"bootstrap_servers": self.cluster.workers_bootstrap}
-        return kafka_environment(self.settings.model_copy(update=through_proxy)) | {
+        account = self.cluster.worker_account
+        return kafka_environment(KafkaSettings(**given | through_proxy | account)) | {
             "PYTHONPATH": str(_ROOT),
-            "STREAM_JUDGE_TRITON__URL": self.triton.url,
+            "STREAM_JUDGE_TRITON__URL": self.real.grpc_url if self.real else self.triton.url,
             "STREAM_JUDGE_TRITON__TIMEOUT_S": "5",
             "STREAM_JUDGE_POLICIES": str(_HERE / "policies"),
             "STREAM_JUDGE_WEB__PORT": "0",

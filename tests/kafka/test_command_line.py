@@ -1,0 +1,96 @@
+"""The same questions, asked as an operator asks them: through `stream-judge`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from stream_judge.processes import ChildProcess, free_port
+from stream_judge.settings import KafkaSettings
+from stream_judge.testing import kafka_environment
+from tests.kafka.log import send
+from tests.kafka.test_operators import publish_dead_letters, source
+
+COMMAND = [sys.executable, "-m", "stream_judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    lines: list[str]
+
+
+async def ask(settings: KafkaSettings, *arguments: str) -> Said:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        env=os.environ | kafka_environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return Said(process.returncode, out.decode().splitlines())
+
+
+def places(said: Said) -> Sequence[str]:
+    assert said.code == 0
+    return [orjson.loads(line)["source"] for line in said.lines]
+
+
+async def test_dead_letters_are_listed_shown_and_redriven(settings: KafkaSettings) -> None:
+    values = [b"{not json", b"\xff\xfe"]
+    await send(settings, [(b"k", value, 0) for value in values])
+    await publish_dead_letters(settings, [source(settings, i, v) for i, v in enumerate(values)])
+    first, second = f"{settings.topic}/0/0", f"{settings.topic}/0/1"
+
+    assert places(await ask(settings, "dead-letters", "list", "--json")) == [first, second]
+    none = ["dead-letters", "list", "--json", "--until", "2001-01-01"]
+    assert places(await ask(settings, *none)) == []
+    shown = await ask(settings, "dead-letters", "show", "0/0")
+    assert orjson.loads("\n".join(shown.lines))["value"] == "{not json"
+    assert (await ask(settings, "dead-letters", "show", "7/0")).code == 2
+
+    tried = await ask(settings, "dead-letters", "redrive", "--dry-run")
+    assert tried.lines == [f"2 dead letters would go to {settings.topic}"]
+    assert (await ask(settings, "explain", f"{settings.topic}/0/2")).lines[0].count("not_there")
+    done = await ask(settings, "dead-letters", "redrive", "--code", "bad_event")
+    assert done == Said(0, [f"2 dead letters went to {settings.topic}"])
+    waiting = await ask(settings, "explain", f"{settings.topic}/0/2", "--json")
+    assert orjson.loads(waiting.lines[0])["state"] == "in_lag"
+    known = await ask(settings, "explain", second, "--json")
+    assert known.code == 0
+    assert orjson.loads(known.lines[0])["state"] == "dead_letter"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_broker_in_the_foreground_ends_when_it_is_told(
+    needs_kafka: None, number: signal.Signals
+) -> None:
+    port = free_port()
+    lines: list[str] = []
+    broker = ChildProcess([*COMMAND, "kafka", "--port", str(port)], env=None, on_line=lines.append)
+    await broker.start()
+    try:
+        for _ in range(600):
+            if any("kafka_ready" in line for line in lines):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            pytest.fail("\n".join(lines))
+        producer = AIOKafkaProducer(bootstrap_servers=f"127.0.0.1:{port}", acks="all")
+        await producer.start()
+        assert (await producer.send_and_wait("anything", b"1")).offset == 0
+        await producer.stop()
+        os.kill(broker.pid, number)
+        assert await asyncio.wait_for(broker.wait(), 60) == 0
+    finally:
+        await broker.stop(5.0)
