@@ -87,4 +87,4 @@ def test_a_missing_model_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 # What the shipped model reaches on such samples, less what another sample may cost.
-ACCURACY = 0.82
+ACCURACY = 0.88

@@ -75,6 +75,10 @@ async def rolling_restart(storm: Storm) -> None:
 @fault(static=True, kafka={"session_timeout_s": 20.0})
 async def static_restart(storm: Storm) -> None:
     """Static members are killed and stopped, and come back under their names: nothing moves."""
+    for worker in list(storm.crew.workers):
+        await storm.crew.until_working(worker)
+    # Whoever came last has made the others give partitions up.
+    await asyncio.sleep(3.0)
     for share, number in ((0.15, signal.SIGTERM), (0.35, signal.SIGKILL), (0.55, signal.SIGTERM)):
         await storm.until(share)
         async with storm.fault():
