@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -139,6 +139,22 @@ def test_a_dependency_is_out_until_its_last_part_answers() -> None:
     assert changes == [("object_store", True), ("object_store", False)]
 
 
+def store_circuit(
+    outages: Outages, sleep: Callable[[float], Awaitable[None]], clock: list[float]
+) -> Circuit:
+    """A circuit on a clock of the test's own, after a minute alone no outage."""
+    return Circuit(
+        "object_store",
+        outages,
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        alone_s=60.0,
+        sleep=sleep,
+        clock=lambda: clock[0],
+    )
+
+
 async def test_who_fails_alone_is_told_so_and_nobody_else() -> None:
     clock = [0.0]
     sound, broken = Server(), Server()
@@ -148,16 +164,7 @@ async def test_who_fails_alone_is_told_so_and_nobody_else() -> None:
         clock[0] += 1.0
         await asyncio.sleep(0)
 
-    circuit = Circuit(
-        "object_store",
-        outages := Outages(),
-        first_s=0.2,
-        last_s=1.0,
-        is_outage=lambda exc: isinstance(exc, OutError),
-        alone_s=60.0,
-        sleep=sleep,
-        clock=lambda: clock[0],
-    )
+    circuit = store_circuit(outages := Outages(), sleep, clock)
     alone = asyncio.create_task(circuit.call(broken.answer))
     while not alone.done():
         assert await circuit.call(sound.answer) == "here"
@@ -181,16 +188,7 @@ async def test_the_last_to_come_through_a_long_outage_does_not_fail_alone() -> N
         server.out, late.out = waits < 10, waits < 14
         await asyncio.sleep(0)
 
-    circuit = Circuit(
-        "object_store",
-        Outages(),
-        first_s=0.2,
-        last_s=1.0,
-        is_outage=lambda exc: isinstance(exc, OutError),
-        alone_s=60.0,
-        sleep=sleep,
-        clock=lambda: clock[0],
-    )
+    circuit = store_circuit(Outages(), sleep, clock)
     waiting = asyncio.create_task(circuit.call(late.answer))
     assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(6))) == ["here"] * 6
     assert await waiting == "here"
@@ -205,14 +203,5 @@ async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:
         server.out = clock[0] < 100 * 3600.0
         await asyncio.sleep(0)
 
-    circuit = Circuit(
-        "object_store",
-        Outages(),
-        first_s=0.2,
-        last_s=1.0,
-        is_outage=lambda exc: isinstance(exc, OutError),
-        alone_s=60.0,
-        sleep=sleep,
-        clock=lambda: clock[0],
-    )
+    circuit = store_circuit(Outages(), sleep, clock)
     assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(9))) == ["here"] * 9
