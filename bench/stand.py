@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -186,6 +187,8 @@ class Stand:
 @asynccontextmanager
 async def cluster() -> AsyncIterator[tuple[str, str]]:
     """A broker and a stub model server: their addresses."""
+    # A topic takes a moment to be there; aiokafka says so thousands of times.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kafka = EmbeddedKafka(KafkaOptions(heap_mb=768))
     triton = StubTriton()
     await kafka.start()
