@@ -12,10 +12,10 @@ from stream_judge.training.episodes import EpisodeKind
 PEAK_RATE = 1.2e-3
 MUON_RATE = 0.02
 _WARM_UP = 100
-# Muon's update has one size, however small and noisy the gradient is. At .02 a weight moves
-# by 2 % of its size a step: policies are read within 300 steps, but values of mentions are
-# told at .84 from step 250 to 1,800, and ever better as soon as the rate falls. .006 moves
-# weights about as much as AdamW's update does at `PEAK_RATE`.
+# Muon's update has one size, however small and noisy the gradient is. At .02 policies are
+# read within 300 steps, but sets of differences are found at .60 after 1,050 steps and at .69
+# after 1,700. With the rate falling to .006 behind step 300 and on to nothing: .66 after
+# 1,050, .88 after 1,550, .95 in the end.
 _MUON_LATER = 0.3
 _MUON_FALLS_STEPS = 150
 
