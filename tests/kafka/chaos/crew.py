@@ -21,13 +21,18 @@ class StormWorker:
     """A worker process, started by the crew."""
 
     def __init__(
-        self, number: int, process: ChildProcess, lines: list[str], instance_id: str
+        self, number: int, process: ChildProcess, lines: list[str], env: Mapping[str, str]
     ) -> None:
         self.number = number
-        self.instance_id = instance_id
+        self.env = env
         self.process = process
         self.lines = lines
         self.frozen = False
+
+    @property
+    def instance_id(self) -> str:
+        """Its name as a static member; empty if it is none."""
+        return self.env.get(INSTANCE_ID, "")
 
     @property
     def alive(self) -> bool:
@@ -94,7 +99,7 @@ class Crew:
             keep = self._keeper(number, lines)
             process = ChildProcess(self.command, env=environment, on_line=keep)
             await process.start()
-            started = StormWorker(number, process, lines, environment.get(INSTANCE_ID, ""))
+            started = StormWorker(number, process, lines, environment)
             self.workers.append(started)
             return started
 

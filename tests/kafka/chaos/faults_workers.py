@@ -10,11 +10,12 @@ from pathlib import Path
 
 import orjson
 
-from tests.kafka.chaos.crew import INSTANCE_ID
+from tests.kafka.chaos.crew import INSTANCE_ID, StormWorker
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.storm import Storm
 
 _TX = ("transactional",)
+_ACCIDENT = "CHAOS_ACCIDENT"
 
 
 @fault()
@@ -141,19 +142,25 @@ async def zombie(storm: Storm) -> None:
         await storm.look()
 
 
+def _with_accident(storm: Storm) -> list[StormWorker]:
+    return [worker for worker in storm.crew.workers if _ACCIDENT in worker.env]
+
+
 async def _accident(storm: Storm, what: str) -> None:
     """A worker with an accident joins, three times."""
     happened = 0
+    met: list[StormWorker] = []
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        storm.crew.next_env = {"CHAOS_ACCIDENT": what.format(storm.rng.randint(2, 6))}
+        storm.crew.next_env = {_ACCIDENT: what.format(storm.rng.randint(2, 6))}
         async with storm.fault():
             storm.crew.any().signal(signal.SIGTERM)
             # It drains first; then the supervisor starts the one with the accident.
             async with asyncio.timeout(30):
-                while storm.crew.next_env:
+                while len(found := _with_accident(storm)) == len(met):
                     await asyncio.sleep(0.1)
-            unlucky = storm.crew.workers[-1]
+            met = found
+            unlucky = met[-1]
             # It may own nothing that has records left.
             for _ in range(150):
                 if unlucky.said("accident"):
