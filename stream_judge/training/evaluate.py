@@ -120,17 +120,19 @@ class _Exam:
     def pair(self, i: int) -> _Pair:
         """Pair i: forms, languages and attributes in turn, half of the truths Yes.
 
-        Of the relevant pairs half match in everything, half differ in one attribute that
-        the policy tells to ignore.
+        Policies are drawn alike for both truths: knowing the policy and the text alone, one
+        cannot do better than one half. Of the relevant pairs two thirds differ in an
+        attribute that the policy tells to ignore, where it ignores any.
         """
         relevant = i // 10 % 2 == 0
         form, language = FORMS[i % 5], LANGUAGES[i // 5 % 2]
         attribute = i // 20 % 4
-        differs = None if relevant and i // 80 % 2 == 0 else attribute
-        while True:
-            rule = self._rule()
-            if differs is None or COUNTED[rule, differs] != relevant:
-                break
+        while not COUNTED[rule := self._rule(), attribute]:
+            pass
+        differs: int | None = attribute
+        if relevant:
+            ignored = [a for a in range(4) if not COUNTED[rule, a]]
+            differs = self._rng.choice(ignored) if ignored and i // 80 % 3 else None
         picture, text = self._listing(differs, form, language)
         return _Pair(picture, text, form, language, differs, rule, relevant)
 

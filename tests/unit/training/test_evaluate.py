@@ -64,11 +64,32 @@ def test_one_who_always_says_yes_is_right_half_of_the_time() -> None:
     assert set(by_form.values()) == {0.5}
 
 
+class Guesses(Always):
+    """Looks at the policy alone: the less counts, the likelier a match."""
+
+    def score(
+        self, bundle: bytes, pixels: NDArray[np.uint8], texts: Sequence[str]
+    ) -> NDArray[np.float64]:
+        return np.full(len(texts), 0.9 if bundle.count(b"#") < 3 else 0.1)
+
+
+def test_one_who_reads_the_policy_alone_is_right_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_sign_for_each(counts: frozenset[int], *_: object, **__: object) -> str:
+        return "#" * len(counts)
+
+    monkeypatch.setattr("stream_judge.training.evaluate.write_instruction", one_sign_for_each)
+    figures = evaluate(Guesses(0.0), POOL, pairs=4000, episodes=40, seed=0, say=lambda _: None)
+    assert figures["overall"] == pytest.approx(0.5, abs=0.02)
+    assert figures["recall"] > 0.1
+
+
 def test_one_who_always_says_no_finds_nothing() -> None:
     figures, _ = run(0.1)
     assert figures["recall"] == 0.0
     assert figures["by_attribute"] == pytest.approx(
-        dict.fromkeys(("category", "colour", "count", "pattern"), 0.6), abs=0.15
+        dict.fromkeys(("category", "colour", "count", "pattern"), 0.68), abs=0.15
     )
 
 
