@@ -39,6 +39,8 @@ class EpisodeKind:
     Attributes:
         form: Text form of every listing; "mixed": titles mostly, the other forms between.
         pairs: K, pairs in an episode.
+        titles: Only the last pair's text has the form, those before it are titles: as a
+            policy's samples are short and the listings that it judges are not.
         named: Share of episodes whose instruction names the rule.
         bursts: Share of episodes in which only two attributes ever differ, so that
             samples soon cover the query.
@@ -54,6 +56,7 @@ class EpisodeKind:
 
     form: str
     pairs: int
+    titles: bool = False
     named: float = 0.5
     bursts: float = 0.5
     noise: float = 0.4
@@ -232,7 +235,7 @@ class EpisodeWriter:
                 product = Product(*(int(v) for v in scene.told[i, k]))
                 # An episode is of one language mostly, as a shop's samples are.
                 now = language if common or words.random() < 0.9 else words.choice(LANGUAGES)
-                form = kind.form if kind.form != "mixed" else words.choice(_MIXED)
+                form = _form(kind, k, words)
                 listing = write_listing(product, form, now, words, split=self._split, unsaid=unsaid)
                 text, mentions = with_strange_words(listing.text, listing.spans, now, words)
                 texts.append(str(PROMPT["text_prefix"]) + text)
@@ -354,6 +357,12 @@ class _Row:
             token = int(np.searchsorted(begins, end + shift, side="left")) - 1
             if token < len(begins) - 1 or len(begins) < limit:
                 self.kinds[start + token] = attribute + 1
+
+
+def _form(kind: EpisodeKind, pair: int, words: random.Random) -> str:
+    if kind.titles and pair < kind.pairs - 1:
+        return "title"
+    return words.choice(_MIXED) if kind.form == "mixed" else kind.form
 
 
 def _draw_differences(

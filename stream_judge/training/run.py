@@ -47,7 +47,7 @@ class RunOptions:
     seed: int = 0
     drawings: int = 50_000
     vision_steps: int = 2_400
-    steps: int = 3_000
+    steps: int = 2_800
     opening: int = 300
     threads: int = 2
 

@@ -29,19 +29,27 @@ OPENING: Mix = (
     (0.35, EpisodeKind("title", 9, sparse=True), 12),
 )
 WHOLE: Mix = (
-    (0.06, EpisodeKind("title", 3), 29),
-    (0.10, EpisodeKind("title", 5), 18),
-    (0.26, EpisodeKind("title", 9), 10),
-    (0.07, EpisodeKind("bullets", 1, named=0.9), 34),
-    (0.06, EpisodeKind("bullets", 3), 12),
-    (0.11, EpisodeKind("paragraphs", 1, named=0.9), 24),
-    (0.12, EpisodeKind("long", 1, named=0.95), 9),
-    (0.11, EpisodeKind("spec", 1, named=0.95), 17),
-    (0.11, EpisodeKind("mixed", 4), 7),
+    (0.05, EpisodeKind("title", 3), 29),
+    (0.08, EpisodeKind("title", 5), 18),
+    (0.24, EpisodeKind("title", 9), 10),
+    (0.05, EpisodeKind("bullets", 1, named=0.9), 34),
+    (0.04, EpisodeKind("bullets", 3), 12),
+    (0.06, EpisodeKind("paragraphs", 1, named=0.9), 24),
+    (0.07, EpisodeKind("long", 1, named=0.95), 9),
+    (0.06, EpisodeKind("spec", 1, named=0.95), 17),
+    (0.05, EpisodeKind("bullets", 5, titles=True, named=0.4), 15),
+    (0.07, EpisodeKind("paragraphs", 5, titles=True, named=0.4), 13),
+    (0.10, EpisodeKind("long", 5, titles=True, named=0.4), 7),
+    (0.08, EpisodeKind("spec", 5, titles=True, named=0.4), 12),
+    (0.05, EpisodeKind("mixed", 4), 7),
 )
 # A quarter of the picture tokens says the same in shorter rows: more titles in a batch.
 SHORT: Mix = tuple(
-    (weight, replace(kind, sparse=True), episodes + episodes // 3 * (kind.form == "title"))
+    (
+        weight,
+        replace(kind, sparse=True),
+        episodes + episodes // 3 * (kind.form == "title" or kind.titles),
+    )
     for weight, kind, episodes in WHOLE
 )
 

@@ -49,8 +49,8 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
             said = named(without_lead(text, language), language)
             outside = frozenset(range(4)) - counts
             allowed = [set(counts), set(outside), set(range(4))]
-            if language == "en" and re.search(r"\bcount\b", text):
-                # The verb "count" is spelt like the attribute.
+            if re.search(r"\bcount\b|数え", text):
+                # The verb "to count" is spelt like the attribute.
                 allowed += [known | {2} for known in allowed]
             if counts == frozenset(range(4)):
                 allowed.append(set())
@@ -65,22 +65,21 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
         (
             "en",
             frozenset({0, 2}),
-            "You are a judge comparing a product photo with its description. Pass offers "
-            "with odd pattern on the surface and the hue, fail offers with odd kind of "
-            "product and the number of items.",
+            "You are a judge comparing a product photo with its description. Only the kind "
+            "of product and the number of items are up for judgement, so lay the pattern "
+            "on the surface and the hue to one side.",
         ),
         (
             "en",
             frozenset({3}),
-            "You are a judge comparing a product photo with its description. Pass offers "
-            "with odd kind of product, the number of items and the hue, fail offers with "
-            "odd pattern on the surface.",
+            "You are a judge comparing a product photo with its description. Only the "
+            "pattern on the surface is up for judgement, so lay the kind of product, the "
+            "number of items and the hue to one side.",
         ),
         (
             "ja",
             frozenset({0, 1, 2}),
-            "文が写真と合うかどうか、判定係をお願い。カテゴリ、個数、カラーだけを"
-            "確かめます。パターンは確かめません。",
+            "文が写真と合うかどうか、判定係をお願い。パターンに口を挟まず、カテゴリ、個数、カラーにだけ口を挟むこと。",
         ),
     ],
 )

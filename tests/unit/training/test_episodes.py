@@ -52,6 +52,17 @@ def test_some_noisy_episodes_have_no_right_label(writer: EpisodeWriter) -> None:
     assert ((wrong > 0) & (wrong < 1)).any()
 
 
+def test_a_long_text_comes_behind_titles(writer: EpisodeWriter) -> None:
+    batch = writer.write(EpisodeKind("spec", 4, titles=True), 6, (8,))
+    lengths = np.array(
+        [
+            [((row == k) & (row_kinds != PICTURE)).sum() for k in range(1, 4)]
+            for row, row_kinds in zip(batch.pair, batch.kinds, strict=True)
+        ]
+    )
+    assert (lengths[:, :2].max(1) < lengths[:, 2] / 2).all()
+
+
 def test_mixed_episodes_have_texts_of_several_forms(writer: EpisodeWriter) -> None:
     batch = writer.write(EpisodeKind("mixed", 4), 8, (8,))
     lengths = [
