@@ -43,7 +43,7 @@ async def _one(stand: Stand, count: int) -> dict[str, Any]:
 
 async def measure(partitions: list[int]) -> list[dict[str, Any]]:
     """A row for each number of partitions."""
-    async with cluster() as (bootstrap, triton):
+    async with cluster() as (bootstrap, triton, _):
         return [
             await _one(Stand(bootstrap, triton, "transactional", count), count)
             for count in partitions

@@ -40,7 +40,7 @@ async def _run(stand: Stand, count: int, size: int) -> list[float]:
 async def measure(small: int, large: int) -> list[dict[str, Any]]:
     """A row for each size."""
     rows = []
-    async with cluster() as (bootstrap, triton):
+    async with cluster() as (bootstrap, triton, _):
         for count, size in ((small, 10_000), (large, 990_000)):
             stand = Stand(bootstrap, triton, "transactional", 4)
             rows.append({"records": count, "bytes": size, "rss_mb": await _run(stand, count, size)})

@@ -185,8 +185,8 @@ class Stand:
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[tuple[str, str]]:
-    """A broker and a stub model server: their addresses."""
+async def cluster() -> AsyncIterator[tuple[str, str, int]]:
+    """A broker and a stub model server: their addresses, and the broker's process id."""
     # A topic takes a moment to be there; aiokafka says so thousands of times.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     kafka = EmbeddedKafka(KafkaOptions(heap_mb=768))
@@ -194,7 +194,7 @@ async def cluster() -> AsyncIterator[tuple[str, str]]:
     await kafka.start()
     await triton.start()
     try:
-        yield kafka.bootstrap, triton.url
+        yield kafka.bootstrap, triton.url, kafka.nodes[0].pid
     finally:
         await triton.stop()
         await kafka.stop()

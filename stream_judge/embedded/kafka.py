@@ -99,6 +99,12 @@ class KafkaNode:
         """Whether its process is there, frozen or not."""
         return self._process is not None and self._process.exit_code is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it on the data it has, and wait until its client port is open.
 
@@ -141,8 +147,8 @@ class KafkaNode:
         return await self._process.wait()
 
     def _signal(self, number: int) -> None:
-        if self.running and self._process is not None:
-            os.kill(self._process.pid, number)
+        if self.running:
+            os.kill(self.pid, number)
 
     def _command(self) -> list[str]:
         return [
