@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 
 from tests.kafka.chaos.fault import fault
@@ -126,6 +127,19 @@ async def broker_freeze(storm: Storm) -> None:
         node.thaw()
 
 
+@fault(own=True)
+async def broker_disk_full(storm: Storm) -> None:
+    """The only broker's disk is full: it gives up, and is started when there is room again."""
+    await storm.until(0.3)
+    (node,) = storm.cluster.kafka.nodes
+    async with storm.fault():
+        # No file of its may grow any more: to the broker that is a disk without room.
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        await asyncio.wait_for(node.wait(), 60)
+        await asyncio.sleep(3)
+        await node.start()
+
+
 @fault(own=True, nodes=3)
 async def coordinators_move(storm: Storm) -> None:
     """Each of three brokers is killed in turn: coordinators and leaders move."""
@@ -145,6 +159,19 @@ async def _without_letters(storm: Storm) -> None:
 async def _without_verdicts(storm: Storm) -> None:
     await create_one(storm.settings, storm.settings.topic, storm.options.partitions)
     await create_one(storm.settings, storm.settings.dead_letter_topic, 1)
+
+
+async def _without_source(storm: Storm) -> None:
+    await create_one(storm.settings, storm.settings.verdict_topic, storm.options.partitions)
+    await create_one(storm.settings, storm.settings.dead_letter_topic, 1)
+
+
+@fault(create=_without_source)
+async def source_missing(storm: Storm) -> None:
+    """The source topic is made 15 s after the workers began."""
+    async with storm.fault():
+        await asyncio.sleep(15)
+        await storm.create_topics()
 
 
 @fault(create=_without_letters, publishers=_TX)
