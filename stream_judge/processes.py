@@ -88,7 +88,8 @@ class ChildProcess:
         assert self._process is not None
         code = await self._process.wait()
         if self._reader:
-            await self._reader
+            # Whoever waits may be cancelled; the lines are passed on all the same.
+            await asyncio.shield(self._reader)
         return code
 
     async def stop(self, grace_s: float) -> None:

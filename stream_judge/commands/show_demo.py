@@ -20,10 +20,17 @@ _COLOURS = {"publish": "green", "block": "red", "review": "yellow"}
 
 
 def show_demo(options: DemoOptions, *, as_json: bool) -> int:
-    """Run the demo and print it; 0 if every update has exactly one outcome, in order."""
+    """Run the demo and print it; 0 if every update has exactly one outcome, in order.
+
+    143 if SIGTERM ended it.
+    """
     # With --json stdout is for the last line; people read stderr.
     console = Console(stderr=as_json)
-    summary = asyncio.run(_run(options, console))
+    options.report.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        summary = asyncio.run(_run(options, console))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     _print_summary(summary, console)
     console.print(f"report: {options.report}")
     if as_json:

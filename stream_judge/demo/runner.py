@@ -11,11 +11,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stream_judge.catalogue.events import TOO_LARGE_BYTES, make_catalogue
 from stream_judge.demo.feed import Fed, Place, feed, read_events
@@ -103,13 +103,13 @@ async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Sum
         lines = (folder / "truth.jsonl").read_text(encoding="utf-8").splitlines()
         progress.truth.extend(map(json.loads, lines))
         async with AsyncExitStack() as stack:
-            bootstrap, base_url, worker = await _start_parts(options, folder, stack, say)
+            parts = await _start_parts(options, folder, stack, say)
             setup_s = time.monotonic() - started
             say(f"ready after {setup_s:.1f} s; judging")
-            await _judge_all(bootstrap, base_url, folder, worker, progress)
-            await worker.stop(grace_s=30.0)
-            if worker.exit_code != 0:
-                raise StreamJudgeError(f"the worker ended with exit code {worker.exit_code}")
+            await _judge_all(parts, folder, progress)
+            await parts.worker.stop(grace_s=30.0)
+            if parts.worker.exit_code != 0:
+                raise _ended("the worker", parts.worker.exit_code or 0, folder)
         fed = sorted(progress.fed.values(), key=lambda entry: entry.line)
         summary = summarise(fed, progress.seen, progress.truth, setup_s)
         write_report(
@@ -123,9 +123,30 @@ async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Sum
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class _Part(Protocol):
+    async def wait(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What runs.
+
+    Attributes:
+        bootstrap: The broker's address.
+        base_url: Of the picture server.
+        worker: The worker's process.
+        running: Everything that has to go on running, by name.
+    """
+
+    bootstrap: str
+    base_url: str
+    worker: ChildProcess
+    running: Mapping[str, _Part]
+
+
 async def _start_parts(
     options: DemoOptions, folder: Path, stack: AsyncExitStack, say: Say
-) -> tuple[str, str, ChildProcess]:
+) -> _Parts:
     broker = EmbeddedKafka() if options.kafka else EmbeddedBroker(_PARTITIONS)
     stack.push_async_callback(broker.stop)
     triton_log = stack.enter_context((folder / "triton.log").open("w", encoding="utf-8"))
@@ -162,7 +183,8 @@ async def _start_parts(
     stack.push_async_callback(worker.stop, 10.0)
     await worker.start()
     await _wait_ready(worker, web_port, folder / "worker.log")
-    return broker.bootstrap, base_url, worker
+    others = {"the broker": broker, "Triton": triton, "the picture server": pictures}
+    return _Parts(broker.bootstrap, base_url, worker, {"the worker": worker, **others})
 
 
 def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[str, str]:
@@ -202,34 +224,54 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-async def _judge_all(
-    bootstrap: str, base_url: str, folder: Path, worker: ChildProcess, progress: Progress
-) -> None:
+async def _judge_all(parts: _Parts, folder: Path, progress: Progress) -> None:
     """Feed everything and wait for its outcomes, and a little longer for surplus ones."""
-    events = await asyncio.to_thread(read_events, folder / "events.jsonl", base_url)
+    events = await asyncio.to_thread(read_events, folder / "events.jsonl", parts.base_url)
     outputs = {name: n for name, n in _PARTITIONS.items() if name != SOURCE}
-    async with asyncio.TaskGroup() as group:
-        reader = group.create_task(
-            read_back(bootstrap, outputs, DEAD_LETTERS, on_seen=progress.on_seen)
-        )
-        feeding = group.create_task(
-            feed(
-                bootstrap,
-                SOURCE,
-                events,
-                finished=lambda: len(progress.done),
-                on_fed=progress.on_fed,
-            )
-        )
-        last, since = -1, time.monotonic()
-        while len(progress.done) < len(events):
-            await asyncio.sleep(0.1)
-            if worker.exit_code is not None:
-                raise StreamJudgeError(f"the worker ended with exit code {worker.exit_code}")
-            if len(progress.done) != last:
-                last, since = len(progress.done), time.monotonic()
-            elif time.monotonic() - since > _STALL_S:
-                break  # what is missing is counted as lost
-        await feeding
-        await asyncio.sleep(_SETTLE_S)
-        reader.cancel()
+    reading = read_back(parts.bootstrap, outputs, DEAD_LETTERS, on_seen=progress.on_seen)
+    feeding = feed(
+        parts.bootstrap,
+        SOURCE,
+        events,
+        finished=lambda: len(progress.done),
+        on_fed=progress.on_fed,
+    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(reading)]
+            for name, part in parts.running.items():
+                helpers.append(group.create_task(_keep_running(name, part, folder)))
+            feeder = group.create_task(feeding)
+            await _until_done(progress, len(events))
+            if not feeder.done():
+                raise StreamJudgeError(
+                    f"nothing came out for {_STALL_S:.0f} s: {len(progress.done)} of "
+                    f"{len(events)} updates have an outcome; --keep keeps the logs"
+                )
+            await asyncio.sleep(_SETTLE_S)
+            for helper in helpers:
+                helper.cancel()
+    except ExceptionGroup as several:
+        # The first one is the cause; what is else in the group came of it.
+        raise several.exceptions[0] from None
+
+
+async def _until_done(progress: Progress, events: int) -> None:
+    """Until everything has come out, or nothing has for a while: that is counted as lost."""
+    last, since = -1, time.monotonic()
+    while len(progress.done) < events:
+        await asyncio.sleep(0.1)
+        if len(progress.done) != last:
+            last, since = len(progress.done), time.monotonic()
+        elif time.monotonic() - since > _STALL_S:
+            return
+
+
+async def _keep_running(name: str, part: _Part, folder: Path) -> None:
+    raise _ended(name, await part.wait(), folder)
+
+
+def _ended(name: str, code: int, folder: Path) -> StreamJudgeError:
+    said = _last_line(folder / "worker.log") if name == "the worker" else ""
+    tail = f"; its log ends with: {said}" if said else ""
+    return StreamJudgeError(f"{name} ended with exit code {code}{tail}; --keep keeps the logs")

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class EmbeddedBroker:
         self._topics = dict(topics)
         self._address: asyncio.Future[str] | None = None
         self._process: ChildProcess | None = None
+        self._said: deque[str] = deque(maxlen=3)
         self.bootstrap = ""
 
     async def start(self) -> None:
@@ -51,11 +53,22 @@ class EmbeddedBroker:
             on_line=self._line,
         )
         await self._process.start()
-        try:
-            self.bootstrap = await asyncio.wait_for(self._address, _START_S)
-        except TimeoutError as exc:
+        ended = asyncio.create_task(self._process.wait())
+        await asyncio.wait(
+            {self._address, ended}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        ended.cancel()
+        if not self._address.done():
             await self.stop()
-            raise EnvironmentProblem("the embedded broker did not start") from exc
+            raise EnvironmentProblem(
+                f"the embedded broker did not start: {' | '.join(self._said) or 'it said nothing'}"
+            )
+        self.bootstrap = self._address.result()
+
+    async def wait(self) -> int:
+        """Its exit code, once it ends."""
+        assert self._process is not None
+        return await self._process.wait()
 
     async def stop(self) -> None:
         """Stop it; what it held is gone."""
@@ -65,6 +78,8 @@ class EmbeddedBroker:
     def _line(self, line: str) -> None:
         if self._address is not None and not self._address.done() and line.startswith("at "):
             self._address.set_result(line.removeprefix("at "))
+        else:
+            self._said.append(line)
 
 
 def _library() -> ctypes.CDLL:

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from stream_judge.demo import runner
 from stream_judge.demo.runner import DemoOptions, Progress, run_demo
 from stream_judge.embedded import triton
-from stream_judge.errors import EnvironmentProblem
+from stream_judge.errors import EnvironmentProblem, StreamJudgeError
 
 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -31,3 +32,50 @@ def test_too_little_disk_is_said_before_anything_is_drawn(
 def test_another_platform_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     assert "runs on Linux x86-64, not on darwin" in run(tmp_path, monkeypatch)
+
+
+class Part:
+    """Something that runs for ever, or ends with a code."""
+
+    def __init__(self, code: int | None = None) -> None:
+        self.code = code
+
+    async def wait(self) -> int:
+        if self.code is None:
+            await asyncio.Event().wait()
+        return self.code or 0
+
+
+async def never(*_: object, **__: object) -> None:
+    await asyncio.Event().wait()
+
+
+def judge_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **running: Part) -> str:
+    monkeypatch.setattr(runner, "feed", never)
+    monkeypatch.setattr(runner, "read_back", never)
+    (tmp_path / "events.jsonl").write_text('{"key": "p-1", "value": null}\n')
+    (tmp_path / "worker.log").write_text("first\nthe reason\n")
+    parts = runner._Parts("127.0.0.1:1", "http://127.0.0.1:1", None, running)  # type: ignore[arg-type]
+    with pytest.raises(StreamJudgeError) as problem:
+        asyncio.run(runner._judge_all(parts, tmp_path, Progress()))
+    return problem.value.message
+
+
+def test_a_part_that_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = judge_all(tmp_path, monkeypatch, **{"the broker": Part(), "Triton": Part(9)})
+    assert said == "Triton ended with exit code 9; --keep keeps the logs"
+
+
+def test_a_worker_that_ends_has_its_last_line_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = judge_all(tmp_path, monkeypatch, **{"the worker": Part(75)})
+    assert "ended with exit code 75; its log ends with: the reason" in said
+
+
+def test_a_feeder_that_waits_for_ever_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_STALL_S", 0.2)
+    said = judge_all(tmp_path, monkeypatch, **{"Triton": Part()})
+    assert "0 of 1 updates have an outcome" in said
