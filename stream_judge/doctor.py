@@ -5,21 +5,23 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stream_judge.errors import StreamJudgeError
 from stream_judge.images.loader import ImageLoader
 from stream_judge.mapping import Mapping
-from stream_judge.policy import Policy, load_policies
+from stream_judge.policy import Policy, check_fields, load_policies
 from stream_judge.rights import check_rights
 from stream_judge.serving.decoder import manifest_digest
-from stream_judge.settings import Settings
+from stream_judge.settings import Settings, unknown_variables
 from stream_judge.topics import check_topics
 from stream_judge.triton import ModelSpec, TritonJudge
 
@@ -47,6 +49,14 @@ async def examine(settings: Settings, repository: Path | None = None) -> list[Fi
         repository: A model repository that the server is expected to serve.
     """
     findings = [_runtimes(), _mapping(settings)]
+    findings += [
+        Finding("setting", True, f"{name} is no setting: it does nothing")
+        for name in unknown_variables(os.environ)
+    ]
+    if repository and not (repository / "manifest.json").is_file():
+        detail = f"{repository}: no model repository (manifest.json)"
+        findings.append(Finding("repository", False, detail))
+        repository = None
     try:
         findings += [Finding("topic", ok, line) for ok, line in await check_topics(settings.kafka)]
         findings += [Finding("right", ok, line) for ok, line in await check_rights(settings.kafka)]
@@ -79,7 +89,7 @@ def show(findings: list[Finding], *, as_json: bool) -> int:
         table = Table("what", "", "found, or what to do")
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]WRONG[/]"
-            table.add_row(finding.what, mark, finding.detail)
+            table.add_row(escape(finding.what), mark, escape(finding.detail))
         Console().print(table)
     return 0 if all(finding.ok for finding in findings) else 1
 
@@ -114,6 +124,7 @@ async def _model(
 
     async def policies() -> str:
         found = await load_policies(settings.policies, spec.pixels, loader.decode)
+        check_fields(found.policies, Mapping.read(settings.mapping).text_fields)
         for policy in found.policies:
             judged = functools.partial(_try, client, spec, policy, repository)
             await check(f"policy {policy.id}", judged)

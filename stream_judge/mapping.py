@@ -18,6 +18,8 @@ from stream_judge.events import ProductUpdate, SourceRecord
 # A URL beyond this is no picture of a listing; it would only fill the verdict.
 _MAX_URL = 4_096
 _MAX_ID = 1_024
+# What a search may raise: an expression's functions meet whatever a seller sends.
+_FAILURES = (JMESPathError, RecursionError, TypeError, ValueError)
 
 
 class MappingFile(BaseModel):
@@ -60,6 +62,11 @@ class Mapping:
         self._text = {name: _compiled(f"text.{name}", e) for name, e in file.text.items()}
         self._images = _compiled("images", file.images)
         self._key = _compiled("key_to_product_id", file.key_to_product_id)
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The names of the text fields, for policies' `text.fields`."""
+        return tuple(self._text)
 
     @classmethod
     def read(cls, path: Path) -> Mapping:
@@ -125,7 +132,7 @@ class Mapping:
             key = text
         try:
             return _id(self._key.search(key))
-        except JMESPathError:
+        except _FAILURES:
             return None
 
     def _identity(self, name: str, event: Any, record: SourceRecord) -> str | None:
@@ -167,13 +174,14 @@ def _found(expression: Any, event: Any, name: str, record: SourceRecord) -> Any:
         return None
     try:
         return expression.search(event)
-    except (JMESPathError, RecursionError, TypeError, ValueError) as exc:
+    except _FAILURES as exc:
         raise DecodeError(f"{record.place}: {name}: {exc}", place=record.place) from exc
 
 
 def _id(found: Any) -> str | None:
     if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
+        # A verdict is JSON of 64-bit integers; a function of the mapping can make larger ones.
+        return str(found) if -(2**63) <= found < 2**64 else None
     if isinstance(found, str) and 0 < len(found) <= _MAX_ID:
         return found
     return None

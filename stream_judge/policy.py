@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,7 +48,9 @@ class AppliesTo(_Part):
 def _locale_fits(wanted: str, found: str | None) -> bool:
     if found is None:
         return False
-    return found == wanted or found.replace("_", "-").split("-")[0] == wanted
+    # Shops write en_GB and en-GB alike.
+    wanted, found = wanted.replace("_", "-"), found.replace("_", "-")
+    return found == wanted or found.split("-")[0] == wanted
 
 
 class PolicySample(_Part):
@@ -126,8 +128,37 @@ class PolicyFile(_Part):
     calibration: Calibration = Field(default_factory=Calibration)
     on_unjudgeable: Decision = Field("review", description="Decision when nothing was judged.")
     rationale: Literal["never", "on_hold", "always"] = Field(
-        "never", description="When to ask the model for its reasons."
+        "never",
+        description="When to ask the model for its reasons; this version never does.",
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> PolicyFile:
+        if self.rationale != "never":
+            raise ValueError("rationale: this version writes none; never is the only choice")
+        return self
+
+
+def check_fields(policies: Sequence[Policy], known: Collection[str]) -> None:
+    """Hold the text fields of policies against those that the mapping reads.
+
+    Args:
+        policies: Those in force.
+        known: The mapping's names of text fields.
+
+    Raises:
+        PolicyError: A policy names a field that no update will ever have, or has none at all.
+    """
+    for policy in policies:
+        rules = policy.file.text
+        unknown = [name for name in rules.fields if name not in known]
+        # The default names what many mappings have; a mapping need not have all of it.
+        chosen = "fields" in rules.model_fields_set
+        if (unknown and chosen) or len(unknown) == len(rules.fields):
+            raise PolicyError(
+                f"policy {policy.id}: text.fields names {', '.join(unknown)}; "
+                f"the mapping's text has {', '.join(known) or 'nothing'}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_origin
 
 from pydantic import (
     BaseModel,
@@ -24,6 +27,8 @@ from stream_judge.errors import ConfigError
 from stream_judge.images.options import ImageOptions
 from stream_judge.resources import resource
 from stream_judge.triton_options import TritonOptions
+
+_PREFIX = "STREAM_JUDGE_"
 
 
 class _Section(BaseModel):
@@ -215,7 +220,7 @@ class Settings(BaseSettings):
     """Everything a worker needs to know."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAM_JUDGE_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
@@ -275,5 +280,45 @@ def read_settings(path: Path | None = None, **overrides: Any) -> Settings:
         ]
         raise ConfigError("settings: " + "; ".join(lines)) from exc
     except ValueError as exc:
-        raise ConfigError(f"settings: {exc}") from exc
+        # pydantic-settings says "error parsing" and the section only.
+        raise ConfigError(f"settings: {exc}{_unreadable()}") from exc
     return settings
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none: whoever set one means it.
+
+    They cannot be refused: Kubernetes gives every pod variables with the names of its
+    services, and one of those may be called `stream-judge`.
+    """
+    fields = Settings.model_fields
+    known = {
+        f"{_PREFIX}{section}__{name}".upper()
+        for section, field in fields.items()
+        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel)
+        for name in kind.model_fields
+    }
+    known |= {f"{_PREFIX}{name}".upper() for name in fields}
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(_PREFIX) and name.upper() not in known
+    )
+
+
+def _unreadable() -> str:
+    """Which variable holds a list or an object that is no JSON, and how one looks."""
+    lists = {
+        f"{_PREFIX}{section}__{name}".upper()
+        for section, field in Settings.model_fields.items()
+        for name, option in getattr(field.annotation, "model_fields", {}).items()
+        if get_origin(option.annotation) in (tuple, list, dict, set, frozenset)
+    }
+    for name, value in sorted(os.environ.items()):
+        if name.upper() not in lists:
+            continue
+        try:
+            json.loads(value)
+        except ValueError:
+            return f'; {name} is {value!r}, and a list is JSON, as in ["a", "b"]'
+    return ""

@@ -22,7 +22,7 @@ from stream_judge.metrics import Metrics
 from stream_judge.outage import Outages
 from stream_judge.pipeline import Pipeline
 from stream_judge.publisher import Partition, PlainPublisher, Publisher
-from stream_judge.settings import KafkaSettings, Settings
+from stream_judge.settings import KafkaSettings, Settings, unknown_variables
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.watchdog import Watchdog
 from stream_judge.web import serve_pages
@@ -233,4 +233,6 @@ def make_publisher(kafka: KafkaSettings, outages: Outages) -> Publisher:
 
 async def run_worker(settings: Settings) -> int:
     """Run one worker to its end; the exit code."""
+    for name in unknown_variables(os.environ):
+        _log.warning("unknown_setting", variable=name, message="no such setting: it does nothing")
     return await Worker(settings).run()

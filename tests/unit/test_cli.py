@@ -9,7 +9,7 @@ import pytest
 
 from stream_judge import cli, docs
 from stream_judge.errors import ConfigError
-from stream_judge.settings import read_settings
+from stream_judge.settings import read_settings, unknown_variables
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +83,25 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, content: str) -> 
     path.write_text(content)
     with pytest.raises(ConfigError):
         read_settings(path)
+
+
+def test_a_list_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAM_JUDGE_KAFKA__INSTANCE_ID", "pod-0")
+    monkeypatch.setenv("STREAM_JUDGE_IMAGES__ALLOWED_HOSTS", "store.internal")
+    with pytest.raises(ConfigError, match=r"IMAGES__ALLOWED_HOSTS is 'store.internal'.*JSON"):
+        read_settings()
+
+
+def test_a_mistyped_variable_is_found() -> None:
+    environment = {
+        "STREAM_JUDGE_KAFKA_TOPIC": "one underscore",
+        "STREAM_JUDGE_KAKFA__TOPIC": "another section",
+        "stream_judge_kafka__topic": "as good as in capitals",
+        "STREAM_JUDGE_MAPPING": "a value of its own",
+        "PATH": "/bin",
+    }
+    found = unknown_variables(environment)
+    assert found == ["STREAM_JUDGE_KAFKA_TOPIC", "STREAM_JUDGE_KAKFA__TOPIC"]
 
 
 def test_a_password_is_never_shown() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -95,3 +96,30 @@ def test_a_revision_is_an_integer_or_a_short_string(mapping: Mapping, revision: 
 
 def test_a_key_that_is_a_json_word_is_an_id(mapping: Mapping) -> None:
     assert mapping.key_to_product_id(make_record(None, key=b"null")) == "null"
+
+
+def test_a_function_that_fails_on_a_key_finds_no_id() -> None:
+    mapping = Mapping(
+        MappingFile(
+            product_id="id", text={}, images="images", key_to_product_id="to_string(join('-', @))"
+        )
+    )
+    assert mapping.key_to_product_id(make_record(None, key=b'["a", 1]')) is None
+    deep = b"[" * 900 + b"]" * 900
+    mapping = Mapping(
+        MappingFile(product_id="id", text={}, images="images", key_to_product_id="to_string(@)")
+    )
+    sys.setrecursionlimit(600)
+    try:
+        assert mapping.key_to_product_id(make_record(None, key=deep)) is None
+    finally:
+        sys.setrecursionlimit(1_000)
+
+
+def test_a_number_that_no_verdict_could_hold_is_no_revision() -> None:
+    mapping = Mapping(
+        MappingFile(product_id="id", revision="to_number(rev)", text={}, images="images")
+    )
+    assert mapping.update(make_record(b'{"id": "p", "rev": "12"}')).revision == 12
+    with pytest.raises(DecodeError, match="revision"):
+        mapping.update(make_record(b'{"id": "p", "rev": "%d"}' % 2**64))

@@ -15,7 +15,9 @@ from stream_judge.policy import (
     AppliesTo,
     Calibration,
     PolicyFile,
+    PolicySet,
     Thresholds,
+    check_fields,
     load_policies,
     read_policy_files,
 )
@@ -38,6 +40,26 @@ async def test_shipped_policies_load_and_choose_by_seller() -> None:
     chosen = {s: policies.choose(update(seller=s)).id for s in ("sample-studio", "x")}
     assert chosen == {"sample-studio": "by-samples", "x": "exact"}
     assert len(next(p for p in policies.policies if p.id == "by-samples").file.samples) == 4
+
+
+async def test_fields_that_no_update_has_are_refused(tmp_path: Path) -> None:
+    async def load(rules: str) -> PolicySet:
+        text = f"id: p\nversion: 1\ninstruction: Compare.\n{rules}"
+        (tmp_path / "p.yaml").write_text(text)
+        return await load_policies(tmp_path, PixelSpec(8), decode)
+
+    mistyped = await load("text: {fields: [title, desciption]}")
+    with pytest.raises(PolicyError, match=r"policy p: .* desciption; .* title, description"):
+        check_fields(mistyped.policies, ["title", "description"])
+    by_default = await load("")
+    check_fields(by_default.policies, ["title"])
+    with pytest.raises(PolicyError, match="the mapping's text has name"):
+        check_fields(by_default.policies, ["name"])
+
+
+def test_reasons_that_nobody_would_write_are_refused() -> None:
+    with pytest.raises(ValueError, match="this version writes none"):
+        PolicyFile(id="p", version=1, instruction="Compare.", rationale="always")
 
 
 async def test_digest_covers_what_changes_a_verdict_and_nothing_else(tmp_path: Path) -> None:
@@ -91,7 +113,13 @@ def test_no_policy_and_a_repeated_id_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "locale", "fits"),
-    [("ja", "ja-JP", True), ("ja-JP", "ja-JP", True), ("ja", "en-GB", False), ("ja", None, False)],
+    [
+        ("ja", "ja-JP", True),
+        ("ja-JP", "ja-JP", True),
+        ("ja", "en-GB", False),
+        ("ja", None, False),
+        ("en-GB", "en_GB", True),
+    ],
 )
 def test_a_language_fits_all_its_locales(wanted: str, locale: str | None, fits: bool) -> None:
     product = update() if locale is None else update(locale=locale)
