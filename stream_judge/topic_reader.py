@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from stream_judge.connection import client_options, connect
-from stream_judge.errors import ConfigError
+from stream_judge.errors import ConfigError, PublishError
 from stream_judge.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -88,7 +89,7 @@ async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
     """A reader that sees what transactions have committed.
 
     Raises:
-        PublishError: No broker answers.
+        PublishError: No broker answers, or it refuses what is asked in the block.
     """
     consumer = AIOKafkaConsumer(
         **client_options(settings),
@@ -99,5 +100,7 @@ async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
     await connect(consumer, settings)
     try:
         yield TopicReader(consumer)
+    except KafkaError as exc:
+        raise PublishError(f"the broker does not let this be read: {exc!r}") from exc
     finally:
         await consumer.stop()

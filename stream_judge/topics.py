@@ -74,7 +74,7 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
     """Whether each topic is as needed, with a line that says what to do.
 
     Raises:
-        PublishError: No broker.
+        PublishError: No broker, or it refuses.
     """
     client = await _admin(settings)
     try:
@@ -91,6 +91,8 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
             lines.append((True, f"{wanted.name}: {len(parts)} partitions, {copies} replicas"))
             lines += await _check_configs(client, wanted, settings, copies)
         return lines
+    except KafkaError as exc:
+        raise PublishError(f"the broker went away, or refuses: {exc!r}") from exc
     finally:
         await client.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -23,7 +24,7 @@ async def serve_pages(
     """Serve the pages while the block runs; gives the port.
 
     Raises:
-        EnvironmentProblem: The port is in use.
+        EnvironmentProblem: The port is in use, or may not be listened on.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -51,8 +52,9 @@ async def serve_pages(
         try:
             await site.start()
         except OSError as exc:
+            what = "is in use" if exc.errno == errno.EADDRINUSE else f"({exc.strerror or exc})"
             raise EnvironmentProblem(
-                f"port {settings.port} of {settings.bind} is in use; set web.port"
+                f"port {settings.port} of {settings.bind} {what}; set web.port or web.bind"
             ) from exc
         yield int(runner.addresses[0][1])
     finally:

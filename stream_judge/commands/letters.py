@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -60,7 +61,8 @@ def list_(
     table = Table("dead letter", "source", "code", "time", "bytes", "message")
     for letter in letters:
         found = _summary(letter)
-        table.add_row(*(str(found[name]) for name in found if name != "whole"))
+        # A message can quote a seller's value: it is shown as it is, and formats nothing.
+        table.add_row(*(escape(str(found[name])) for name in found if name != "whole"))
     Console().print(table, f"{len(letters)} dead letters")
 
 
@@ -86,7 +88,10 @@ def redrive_(
     until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Send original bytes back to the source topic, once the cause is mended."""
+    """Send original bytes back to the source topic, once the cause is mended.
+
+    A letter that was sent before is sent again; narrow it with --since and --until.
+    """
     kafka = read_settings(settings).kafka
     letters = asyncio.run(_find(kafka, code, since, until))
     if dry_run or not letters:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from stream_judge.dead_letters import dead_letters, redrive
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
-from stream_judge.errors import DecodeError
+from stream_judge.errors import ConfigError, DecodeError
 from stream_judge.events import SourceRecord
 from stream_judge.explain import explain
 from stream_judge.rights import check_rights
@@ -15,6 +16,7 @@ from stream_judge.topic_reader import open_reader
 from stream_judge.topics import check_topics, create_topics
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import VerdictWriter
+from tests.kafka.chaos.topics import delete_source
 from tests.kafka.log import send
 
 WRITER = VerdictWriter(source="/test", max_record_bytes=200_000)
@@ -80,6 +82,12 @@ async def test_a_record_is_explained(settings: KafkaSettings) -> None:
     )
     assert (await explain(settings, settings.topic, 0, 3)).state == "not_there"
     assert (await explain(settings, settings.topic, 1, 0)).state == "not_there"
+    with pytest.raises(ConfigError, match="has partitions 0 to"):
+        await explain(settings, settings.topic, 99, 0)
+    await delete_source(settings, 2)
+    gone = await explain(settings, settings.topic, 0, 2)
+    assert gone.state == "gone"
+    assert "dropped before it was judged" in gone.detail
 
 
 async def test_doctor_makes_no_topic_where_the_broker_would(needs_kafka: None) -> None:
