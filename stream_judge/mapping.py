@@ -14,9 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stream_judge.errors import ConfigError, DecodeError
 from stream_judge.events import ProductUpdate, SourceRecord
+from stream_judge.images.options import MAX_URL
 
-# A URL beyond this is no picture of a listing; it would only fill the verdict.
-_MAX_URL = 4_096
 _MAX_ID = 1_024
 # What a search may raise: an expression's functions meet whatever a seller sends.
 _FAILURES = (JMESPathError, RecursionError, TypeError, ValueError)
@@ -152,7 +151,8 @@ class Mapping:
             found = [found]
         if not isinstance(found, list) or not all(isinstance(url, str) for url in found):
             raise _wrong("images", "a list of URLs", found, record)
-        return tuple(url[:_MAX_URL] for url in found[: self._max_images])
+        # A longer one is refused; whole it would only fill the verdict.
+        return tuple(url[: MAX_URL + 1] for url in found[: self._max_images])
 
 
 def _compiled(name: str, expression: str) -> Any:

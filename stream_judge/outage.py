@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 Result = TypeVar("Result")
-# So often an attempt has to fail, each time with answers to others since the time before,
-# until it can be said to fail alone.
+# So often an attempt has to fail, each time with an answer to something else since the time
+# before, until it can be said to fail alone.
 _ALONE_TIMES = 5
 
 
@@ -56,11 +56,15 @@ class _Failures:
         answered: Answers that there had been, to anybody, at the last look.
         alone: Failures with answers to others since the one before.
         since: When the first of them was.
+        wait_s: The caller's own wait, where the dependency is not out; 0 for none.
+        part: What is out then, of the dependency.
     """
 
     answered: int
+    part: str
     alone: int = 0
     since: float = 0.0
+    wait_s: float = 0.0
 
 
 class Circuit:
@@ -73,13 +77,14 @@ class Circuit:
 
     Args:
         name: Of the dependency.
-        outages: Told when it opens and closes.
+        outages: Told when it opens and closes, and of callers that wait by themselves.
         part: Which part of the dependency, where several have circuits.
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
         alone_s: An attempt that goes on failing for so long while others get answers has met
-            no outage: it fails alone. None: it is repeated for ever.
+            no outage: it fails alone. None: it is repeated for ever. Others are other callers,
+            and what `call` is given to ask where there may be none.
         on_retry: Told of every failed attempt, and the wait before the next one.
         sleep: Waits.
         clock: Seconds that only go up.
@@ -110,6 +115,7 @@ class Circuit:
         self._answered = 0
         self._on_retry = on_retry
         self._sleep = sleep
+        self._callers = 0
         self._turn = asyncio.Lock()
         self._wait_s = 0.0
 
@@ -118,27 +124,61 @@ class Circuit:
         """Whether the dependency is known to be out."""
         return self._wait_s > 0
 
-    async def call(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    async def call(
+        self,
+        attempt: Callable[[], Awaitable[Result]],
+        answers_else: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Result:
         """The result of an attempt, however long the dependency is out.
+
+        Args:
+            attempt: Tries.
+            answers_else: Whether the dependency answers something else; asked after every
+                failure, since all the other callers may be waiting behind this one. While it
+                does, the circuit stays closed, and only this caller waits.
 
         Raises:
             Exception: What the attempt raises that is no outage, or that it meets alone.
         """
-        failures = _Failures(self._answered)
+        self._callers += 1
+        failures = _Failures(self._answered, f"{self._part}#{self._callers}")
+        try:
+            return await self._repeat(attempt, answers_else or _unknown, failures)
+        finally:
+            self._outages.end(self._name, failures.part)
+
+    async def _repeat(
+        self,
+        attempt: Callable[[], Awaitable[Result]],
+        ask: Callable[[], Awaitable[bool]],
+        failures: _Failures,
+    ) -> Result:
         while True:
-            if not self.is_open and (found := await self._try(attempt, failures, probing=False)):
+            if failures.wait_s:
+                await self._pause(failures.wait_s)
+            if not self.is_open and (
+                found := await self._try(attempt, ask, failures, probing=False)
+            ):
                 return found[0]
             async with self._turn:
                 if self.is_open:
-                    # Jitter spreads the workers' attempts; it touches no score.
-                    await self._sleep(self._wait_s * random.uniform(0.5, 1.0))  # noqa: S311
-                    if found := await self._try(attempt, failures, probing=True):
+                    await self._pause(self._wait_s)
+                    if found := await self._try(attempt, ask, failures, probing=True):
                         return found[0]
 
+    async def _pause(self, seconds: float) -> None:
+        # Jitter spreads the workers' attempts; it touches no score.
+        await self._sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311
+
     async def _try(
-        self, attempt: Callable[[], Awaitable[Result]], failures: _Failures, *, probing: bool
+        self,
+        attempt: Callable[[], Awaitable[Result]],
+        ask: Callable[[], Awaitable[bool]],
+        failures: _Failures,
+        *,
+        probing: bool,
     ) -> tuple[Result] | None:
-        """What an attempt gives; None if it meets an outage."""
+        """What an attempt gives; None if it has to be repeated."""
         try:
             result = await attempt()
         except Exception as exc:
@@ -146,11 +186,14 @@ class Circuit:
                 # It was reached: whatever is wrong is wrong with this attempt.
                 self._answer(probing=probing)
                 raise
+            is_out = not await ask()
+            if not is_out:
+                self._answer(probing=probing)
             if self._fails_alone(failures):
                 if probing:
                     self._close()
                 raise
-            self._fail(exc, probing=probing)
+            self._prolong(exc, failures, is_out=is_out, probing=probing)
             return None
         self._answer(probing=probing)
         return (result,)
@@ -175,10 +218,23 @@ class Circuit:
         self._wait_s = 0.0
         self._outages.end(self._name, self._part)
 
-    def _fail(self, exc: Exception, *, probing: bool) -> None:
-        if not self.is_open:
-            self._wait_s = self._first_s
-        elif probing:
-            self._wait_s = min(2 * self._wait_s, self._last_s)
+    def _prolong(self, exc: Exception, failures: _Failures, *, is_out: bool, probing: bool) -> None:
+        """Set the wait before the next attempt: everybody's, or this caller's own."""
+        if not is_out:
+            failures.wait_s = self._longer(failures.wait_s)
+            # It waits for long, and is no more stuck than one that waits for an outage.
+            self._outages.begin(self._name, failures.part)
+            self._on_retry(exc, failures.wait_s)
+            return
+        failures.wait_s = 0.0
+        if not self.is_open or probing:
+            self._wait_s = self._longer(self._wait_s)
         self._outages.begin(self._name, self._part)
         self._on_retry(exc, self._wait_s)
+
+    def _longer(self, wait_s: float) -> float:
+        return min(2 * wait_s, self._last_s) if wait_s else self._first_s
+
+
+async def _unknown() -> bool:
+    return False

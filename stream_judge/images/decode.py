@@ -12,15 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_judge.errors import ImageDecodeError, ImageTooLargeError
+from stream_judge.errors import EnvironmentProblem, ImageDecodeError, ImageTooLargeError
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images import decoder_child
 from stream_judge.images.options import ImageOptions
+from stream_judge.images.patience import Patience
 from stream_judge.images.spec import PixelSpec
 from stream_judge.processes import owned
 
-# TimeoutError is an OSError; it is dealt with before.
-_DEATHS = (OSError, ValueError, asyncio.IncompleteReadError)
+# What asking a child raises that has died, answers nonsense, or (TimeoutError is an OSError) does
+# not answer in time.
+_FAILURES = (OSError, ValueError, asyncio.IncompleteReadError)
+# An interpreter with its imports takes a third of a second; on a machine with other work, more.
+_START_S = 60.0
 _SCRIPT = str(Path(decoder_child.__file__))
 
 
@@ -42,7 +46,27 @@ class Decoded:
 class _Child:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self.ready = False
         self.served = 0
+
+    async def get_ready(self) -> None:
+        """Wait until it can take pictures.
+
+        Raises:
+            EnvironmentProblem: It ended before that, or is not ready in time.
+        """
+        stdout, stderr = self.process.stdout, self.process.stderr
+        assert stdout is not None
+        assert stderr is not None
+        try:
+            async with asyncio.timeout(_START_S):
+                self.ready = await stdout.readline() == decoder_child.READY
+                last_words = b"" if self.ready else await stderr.read()
+        except (OSError, ValueError) as exc:
+            raise EnvironmentProblem(f"a decoder is not ready after {_START_S:.0f} s") from exc
+        if not self.ready:
+            reason = last_words.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+            raise EnvironmentProblem(f"a decoder ended before it was ready: {reason}")
 
     async def ask(self, data: bytes, spec: PixelSpec) -> Decoded:
         stdin, stdout = self.process.stdin, self.process.stdout
@@ -74,18 +98,25 @@ class ImageDecoder:
     """Decodes untrusted bytes in child processes.
 
     A child that dies, hangs or runs out of memory costs the one picture it was at. A picture is
-    blamed for a death only when a second child dies of it too: a child can also be killed by the
-    machine.
+    blamed for a death, or for taking too long, only when a child that was started for it fails
+    at it too: a child can also be killed, or starved, by the machine. A child that does not start
+    is the machine's fault, and no picture's time runs before it has.
 
     Args:
         options: Number of processes and their limits.
         spec: What the model wants.
+        patience: Waits while no child can be started. None: that raises.
         freeze: Tells pictures that take too long from a process that was frozen.
     """
 
     def __init__(
-        self, options: ImageOptions, spec: PixelSpec, freeze: FreezeTicker | None = None
+        self,
+        options: ImageOptions,
+        spec: PixelSpec,
+        patience: Patience | None = None,
+        freeze: FreezeTicker | None = None,
     ) -> None:
+        self._patience = patience
         self._freeze = freeze or FreezeTicker()
         self._options = options
         self._spec = spec
@@ -107,34 +138,34 @@ class ImageDecoder:
 
         Raises:
             ImageTooLargeError: More pixels, or more memory, than allowed.
-            ImageDecodeError: Not a picture of an allowed format, or a decoder that died or
+            ImageDecodeError: Not a picture of an allowed format, or two decoders died of it or
                 did not finish.
+            EnvironmentProblem: No child can be started, and there is no patience.
         """
+        failures = 0
         while True:
             started = self._freeze.now()
             try:
-                return await self._decode(data)
-            except ImageDecodeError as exc:
-                late = isinstance(exc.__cause__, TimeoutError)
-                if not (late and self._freeze.frozen_since(started)):
-                    raise
+                return await self._attempt(data, fresh=failures > 0)
+            except _FAILURES as exc:
+                failure = exc
+            late = isinstance(failure, TimeoutError)
+            if late and self._freeze.frozen_since(started):
+                continue
+            failures += 1
+            if failures > 1:
+                what = "took too long to decode" if late else "killed two decoders"
+                raise ImageDecodeError(f"the picture {what}") from failure
 
-    async def _decode(self, data: bytes) -> Decoded:
-        try:
-            return await self._attempt(data)
-        except _DEATHS:
-            pass
-        try:
-            return await self._attempt(data)
-        except _DEATHS as exc:
-            raise ImageDecodeError("two decoders died of the picture") from exc
-
-    async def _attempt(self, data: bytes) -> Decoded:
+    async def _attempt(self, data: bytes, *, fresh: bool) -> Decoded:
         child = await self._idle.get()
         keep = False
         try:
+            if child is not None and fresh:
+                await self._retire(child)
+                child = None
             if child is None:
-                child = await self._spawn()
+                child = await self._start_child()
             async with asyncio.timeout(self._options.decode_timeout_s):
                 decoded = await child.ask(data, self._spec)
             keep = True
@@ -142,28 +173,52 @@ class ImageDecoder:
         except (ImageDecodeError, ImageTooLargeError):
             keep = child is not None and child.process.returncode is None
             raise
-        except TimeoutError as exc:
-            raise ImageDecodeError("the picture took too long to decode") from exc
         finally:
             await self._give_back(child, keep=keep)
 
     async def _give_back(self, child: _Child | None, *, keep: bool) -> None:
-        if child is not None and (not keep or child.served >= self._options.decoder_pictures):
-            self._all.discard(child)
-            await asyncio.shield(child.kill())
-            child = None
-        self._idle.put_nowait(child)
+        worn = child is not None and child.served >= self._options.decoder_pictures
+        kept = child if keep and not worn else None
+        try:
+            if child is not None and kept is None:
+                await asyncio.shield(self._retire(child))
+        finally:
+            # Also when the wait for its end is cut off: the slot would be lost for good.
+            self._idle.put_nowait(kept)
+
+    async def _retire(self, child: _Child) -> None:
+        await child.kill()
+        self._all.discard(child)
+
+    async def _start_child(self) -> _Child:
+        """A child that is ready, for as long as none can be started."""
+        if self._patience is None:
+            return await self._spawn()
+        return await self._patience.started(self._spawn)
 
     async def _spawn(self) -> _Child:
-        limits = (self._options.decoder_memory_bytes, self._options.max_pixels)
-        process = await asyncio.create_subprocess_exec(
-            *owned([sys.executable, "-s", _SCRIPT, *map(str, limits)]),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            # Numerics of one picture gain nothing from threads, and each takes address space.
-            env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ""},
-        )
-        child = _Child(process)
+        child = _Child(await self._fork())
         self._all.add(child)
+        try:
+            await child.get_ready()
+        finally:
+            if not child.ready:
+                await asyncio.shield(self._retire(child))
         return child
+
+    async def _fork(self) -> asyncio.subprocess.Process:
+        limits = (self._options.decoder_memory_bytes, self._options.max_pixels)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *owned([sys.executable, "-s", _SCRIPT, *map(str, limits)]),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                # An answer fits in: asyncio sees the end of no child whose output it leaves unread.
+                limit=max(1 << 16, 3 * self._spec.size**2),
+                # Numerics of one picture gain nothing from threads, and each takes address space.
+                env={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ""},
+            )
+        except (OSError, RuntimeError) as exc:
+            # RuntimeError: asyncio waits for a child in a thread, and there is none to be had.
+            raise EnvironmentProblem(f"a decoder cannot be started: {exc}") from exc

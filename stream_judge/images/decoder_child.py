@@ -1,24 +1,41 @@
 """The process that touches untrusted picture bytes: frames in on stdin, out on stdout.
 
-Run as a script, so that it imports Pillow and numpy and nothing else. A frame in is a
-JSON line with the spec and the length, then the bytes; a frame out is a JSON line, then
-the pixels. It catches every exception of a picture, and dies of nothing but its limits.
+Run as a script, so that it imports Pillow and numpy and nothing else. Its first line says that
+it is ready. A frame in is a JSON line with the spec and the length, then the bytes; a frame out
+is a JSON line, then the pixels. It catches every exception of a picture, and dies of nothing but
+its limits.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import sys
 import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import (
+    # Pillow would import them at the first picture, which is blamed for what happens then.
+    GifImagePlugin,  # noqa: F401 - see above
+    Image,
+    ImageOps,
+    JpegImagePlugin,  # noqa: F401 - see above
+    MpoImagePlugin,  # noqa: F401 - some JPEGs
+    PngImagePlugin,  # noqa: F401 - see above
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401 - see above
+)
 
+#: What a child says once it can take pictures.
+READY = b'{"ready": true}\n'
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 _MAX_SIDE = 16_384
+# The shorter edge is enlarged to the model's size and the longer one with it, before the middle
+# is cut out: from a strip, hundreds of megabytes. Its middle would say nothing about a product.
+_MAX_ASPECT = 50
 
 
 class _TooLarge(Exception):
@@ -59,6 +76,8 @@ def decode(data: bytes, spec: dict[str, Any], max_pixels: int) -> tuple[int, int
         width, height = image.size
         if max(width, height) > _MAX_SIDE or width * height > max_pixels:
             raise _TooLarge(f"{width} x {height} pixels")
+        if max(width, height) > _MAX_ASPECT * min(width, height):
+            raise _TooLarge(f"{width} x {height} pixels, longer than {_MAX_ASPECT} to 1")
         image.seek(0)
         upright = ImageOps.exif_transpose(image)
         rgb = _to_rgb(upright)
@@ -71,14 +90,24 @@ def _answer(out: BinaryIO, head: dict[str, Any], body: bytes = b"") -> None:
     out.flush()
 
 
-def main() -> None:
-    """Serve frames until stdin ends. Arguments: address space in bytes, largest picture."""
-    memory, max_pixels = int(sys.argv[1]), int(sys.argv[2])
+def _prepare_process(memory: int, max_pixels: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Image.MAX_IMAGE_PIXELS = max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    # The starter reads stderr until the child is ready; a pipe that nobody reads fills up.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def main() -> None:
+    """Serve frames until stdin ends. Arguments: address space in bytes, largest picture."""
+    max_pixels = int(sys.argv[2])
+    _prepare_process(int(sys.argv[1]), max_pixels)
     source, out = sys.stdin.buffer, sys.stdout.buffer
+    out.write(READY)
+    out.flush()
     while line := source.readline():
         head = json.loads(line)
         data = source.read(int(head["length"]))

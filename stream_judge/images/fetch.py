@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import aiohttp
@@ -22,21 +25,26 @@ from stream_judge.errors import (
     StoreOutError,
 )
 from stream_judge.freeze import FreezeTicker
-from stream_judge.images.guard import AddressGuard
+from stream_judge.images.guard import AddressGuard, host_of
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
+from stream_judge.images.probe import StoreProbe
 from stream_judge.images.resolver import Canary, GuardedResolver
+from stream_judge.images.turns import Slots, Turn
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CHUNK = 64 * 1024
+# About what the last of 500 pictures of one host waits, eight at a time and a second each.
+# Much longer, and a host that answers nothing would hold its records until they count as stuck.
+_SPARE_S = 60.0
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "stream_judge"}
 
 
 class ImageFetcher:
     """Fetches pictures within bounds.
 
-    Concurrency: any number of callers; connections are bounded in all and per host, and
-    never shared between hosts.
+    Concurrency: any number of callers; downloads are bounded in all and per host, and
+    connections never shared between hosts. Who waits for a slot is not late: see `Turn`.
 
     Args:
         options: Bounds.
@@ -58,15 +66,19 @@ class ImageFetcher:
         self._guard = AddressGuard(
             options.allowed_hosts, options.allowed_networks, options.allowed_ports
         )
+        self._resolver = GuardedResolver(self._guard)
+        self._slots = Slots(options.max_connections, options.max_connections_per_host)
+        self._probe = StoreProbe(self._ask)
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Open the connection pool."""
         options = self._options
         connector = aiohttp.TCPConnector(
-            limit=options.max_connections,
-            limit_per_host=options.max_connections_per_host,
-            resolver=GuardedResolver(self._guard),
+            # Its own wait for a connection would be charged to the host.
+            limit=0,
+            limit_per_host=0,
+            resolver=self._resolver,
             socket_factory=self._guard.socket_factory(),
             use_dns_cache=False,
         )
@@ -80,16 +92,19 @@ class ImageFetcher:
             max_line_size=8190,
             max_field_size=8190,
             timeout=aiohttp.ClientTimeout(
-                total=options.total_timeout_s,
+                total=None,
                 sock_connect=options.connect_timeout_s,
                 sock_read=options.read_timeout_s,
             ),
         )
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and let go of the lookups."""
+        await self._probe.close()
         if self._session is not None:
             await self._session.close()
+        # aiohttp closes only a resolver that it has made itself.
+        await self._resolver.close()
         self._canary.close()
 
     async def fetch(self, text: str) -> bytes:
@@ -98,12 +113,17 @@ class ImageFetcher:
         Raises:
             ImageError: The subclass says why; after the last attempt also retriable ones.
         """
-        url = self._guard.parse(text)
+        hops = [self._guard.parse(text)]
+        turn = self._turn()
         attempts = 0
         while True:
             started = self._freeze.now()
             try:
-                return await self._patience.call(url, partial(self._attempt, url))
+                return await self._patience.call(
+                    hops[0],
+                    partial(self._attempt, hops, turn),
+                    lambda: self._probe.answers(hops[-1]),
+                )
             except StoreOutError:
                 # It was waited for already, and comes to nobody else: see `Patience`.
                 raise
@@ -117,50 +137,53 @@ class ImageFetcher:
                 raise failure
             await asyncio.sleep(self._options.backoff_s * 2 ** (attempts - 1))
 
-    async def _attempt(self, url: URL) -> bytes:
-        hops = [url]
+    def _turn(self) -> Turn:
+        return Turn(self._slots, time_s=self._options.total_timeout_s, spare_s=_SPARE_S)
+
+    async def _attempt(self, hops: list[URL], turn: Turn) -> bytes:
+        """The bytes behind the first of `hops`; the others are those of this attempt."""
+        del hops[1:]
         try:
-            async with asyncio.timeout(self._options.total_timeout_s):
-                return await self._follow(hops)
+            async with turn.attempt():
+                return await self._follow(hops, turn)
         except TimeoutError as exc:
             late = ImageTimeoutError("the picture did not arrive in time")
-            raise await self._blamed(late, hops[-1]) from exc
+            raise await self._blamed(late, hops[-1], turn) from exc
         except (ImageTimeoutError, ImageUnreachableError) as exc:
-            raise await self._blamed(exc, hops[-1]) from exc.__cause__
+            raise await self._blamed(exc, hops[-1], turn) from exc.__cause__
 
-    async def _blamed(self, failure: ImageError, url: URL) -> ImageError:
+    async def _blamed(self, failure: ImageError, url: URL, turn: Turn) -> ImageError:
         """The failure, or the outage of the operator's that it comes of.
 
         Whose host it was is that of the last redirect, not of the URL in the event.
         """
-        host = (url.raw_host or "").lower()
+        host = host_of(url)
         if host in self._own_hosts and not isinstance(failure, ImageAnswerError):
+            turn.refund()
             return StoreOutError(f"{host} is out: {failure.message}", host=host)
         # A resolver that hangs shows as a time-out.
         nameless = isinstance(failure, (ImageTimeoutError, NameUnresolvedError))
         if nameless and not await self._canary.sings():
+            turn.refund()
             return ResolverOutError("no name resolves, the canary's neither")
         return failure
 
-    async def _follow(self, hops: list[URL]) -> bytes:
+    async def _follow(self, hops: list[URL], turn: Turn) -> bytes:
         """The bytes behind the first of `hops`; redirects that were followed are added."""
         for _ in range(self._options.max_redirects + 1):
             try:
-                found = await self._get(hops[-1])
+                found = await self._get(hops[-1], turn)
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 raise _mapped(exc) from exc
             if isinstance(found, bytes):
+                if host_of(hops[-1]) in self._own_hosts:
+                    self._probe.came(hops[-1])
                 return found
             hops.append(self._guard.parse(str(found)))
         raise ImageUrlError(f"more than {self._options.max_redirects} redirects")
 
-    async def _get(self, url: URL) -> bytes | URL:
-        with self._guard.connecting(url):
-            return await self._exchange(url)
-
-    async def _exchange(self, url: URL) -> bytes | URL:
-        assert self._session is not None, "start() first"
-        async with self._session.get(url, allow_redirects=False) as answer:
+    async def _get(self, url: URL, turn: Turn) -> bytes | URL:
+        async with self._requested(url, turn) as answer:
             if answer.status in _REDIRECTS:
                 location = answer.headers.get("Location")
                 if not location:
@@ -173,6 +196,27 @@ class ImageFetcher:
             if (answer.content_length or 0) > limit:
                 raise ImageTooLargeError(f"{answer.content_length} bytes, limit {limit}")
             return await self._read(answer, limit)
+
+    @asynccontextmanager
+    async def _requested(self, url: URL, turn: Turn) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The head of an answer; within it, a slot is held, and the body can be read."""
+        assert self._session is not None, "start() first"
+        async with turn.slot(host_of(url), own=host_of(url) in self._own_hosts):
+            with self._guard.connecting(url):
+                async with self._session.get(url, allow_redirects=False) as answer:
+                    yield answer
+
+    async def _ask(self, url: URL) -> int | None:
+        """The status that a URL of an own host is answered with, and some of a body behind it."""
+        turn = self._turn()
+        try:
+            async with turn.attempt(), self._requested(url, turn) as answer:
+                # A store that stalls behind its head does not answer.
+                with contextlib.suppress(asyncio.IncompleteReadError):
+                    await answer.content.readexactly(_CHUNK)
+                return answer.status
+        except (ImageError, aiohttp.ClientError, OSError, ValueError):
+            return None
 
     @staticmethod
     async def _read(answer: aiohttp.ClientResponse, limit: int) -> bytes:

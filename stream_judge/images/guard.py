@@ -24,6 +24,7 @@ from typing import Any
 from yarl import URL
 
 from stream_judge.errors import ImageBlockedError, ImageUrlError
+from stream_judge.images.options import MAX_URL
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -80,6 +81,11 @@ def is_public(address: Address) -> bool:
     return True
 
 
+def host_of(url: URL) -> str:
+    """The host of a URL, in lower case; empty if it names none."""
+    return (url.raw_host or "").lower()
+
+
 class AddressGuard:
     """Decides about URLs and addresses.
 
@@ -100,8 +106,11 @@ class AddressGuard:
         """A URL that may be tried.
 
         Raises:
-            ImageUrlError: Syntax, scheme, userinfo, or a port that is not allowed.
+            ImageUrlError: Length, syntax, scheme, userinfo, or a port that is not allowed.
         """
+        if len(text) > MAX_URL:
+            # Cut off it would lead to another picture than the one in the catalogue.
+            raise ImageUrlError(f"the URL is longer than {MAX_URL} characters")
         try:
             url = URL(text)
             host, port = url.raw_host, url.port

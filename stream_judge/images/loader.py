@@ -41,7 +41,8 @@ class ImageLoader:
     Args:
         options: Bounds.
         spec: What the model wants.
-        patience: Waits while the operator's own parts are out.
+        patience: Waits while the operator's own parts are out. None: a decoder that cannot be
+            started raises, and the store and the resolver are waited for all the same.
         freeze: Notices when the process was frozen.
     """
 
@@ -53,7 +54,7 @@ class ImageLoader:
         freeze: FreezeTicker | None = None,
     ) -> None:
         self._fetcher = ImageFetcher(options, patience, freeze)
-        self._decoder = ImageDecoder(options, spec, freeze)
+        self._decoder = ImageDecoder(options, spec, patience, freeze)
 
     async def start(self) -> None:
         """Open connections and decoders."""
@@ -70,6 +71,7 @@ class ImageLoader:
 
         Raises:
             ImageError: The subclass says why not.
+            EnvironmentProblem: No decoder can be started, and nobody waits for one.
         """
         return await self.decode(await self._fetcher.fetch(url), url=url)
 
@@ -78,7 +80,8 @@ class ImageLoader:
 
         Raises:
             ImageDecodeError: Not a picture.
-            ImageTooLargeError: Too many pixels.
+            ImageTooLargeError: Too many pixels, or a shape that takes too many.
+            EnvironmentProblem: No decoder can be started, and nobody waits for one.
         """
         decoded = await self._decoder.decode(data)
         digest = hashlib.sha256(data).hexdigest()

@@ -6,6 +6,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Characters of a URL; a longer one is no picture of a listing.
+MAX_URL = 4_096
+
 
 class ImageOptions(BaseModel):
     """Fetching and decoding of pictures."""

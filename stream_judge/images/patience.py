@@ -1,17 +1,20 @@
-"""Waits for the operator's own parts: an own picture store, the resolver."""
+"""Waits for the operator's own parts: an own picture store, the resolver, decoders."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
+from typing import TypeVar
 
 import structlog
 from yarl import URL
 
-from stream_judge.errors import ResolverOutError, StoreOutError
+from stream_judge.errors import EnvironmentProblem, ResolverOutError, StoreOutError
+from stream_judge.images.guard import host_of
 from stream_judge.outage import Circuit, Outages
 
 _log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
 
 
 class Patience:
@@ -22,8 +25,8 @@ class Patience:
         outages: Told what is out.
         first_s: First wait, seconds.
         last_s: Longest wait, seconds.
-        alone_s: A picture of an own host that fails for so long, while others of its host
-            come, is at fault itself.
+        alone_s: A picture of an own host that fails for so long, while its host answers for
+            others, is at fault itself.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Patience:
         self._first_s = first_s
         self._last_s = last_s
         self._resolver = self._circuit("resolver", _is_resolver)
+        self._decoder = self._circuit("decoder", _is_decoder)
         self._stores = {
             host: self._circuit(
                 "object_store", partial(_is_store, host), part=host, alone_s=alone_s
@@ -46,24 +50,40 @@ class Patience:
             for host in map(str.lower, own_hosts)
         }
 
-    async def call(self, url: URL, attempt: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def call(
+        self,
+        url: URL,
+        attempt: Callable[[], Awaitable[bytes]],
+        answers_else: Callable[[], Awaitable[bool]],
+    ) -> bytes:
         """The bytes behind a URL.
+
+        Args:
+            url: As in the event.
+            attempt: At its picture.
+            answers_else: Whether the own host that the last attempt failed at answers for
+                something else. There may be nobody else to tell: while one record waits, the
+                window fills behind it.
 
         Raises:
             ImageError: The seller's own fault, or that of one picture in an own store.
         """
-        store = self._stores.get((url.raw_host or "").lower())
+        store = self._stores.get(host_of(url))
         while True:
             try:
                 if store is None:
                     return await self._resolver.call(attempt)
-                return await store.call(lambda: self._resolver.call(attempt))
+                return await store.call(lambda: self._resolver.call(attempt), answers_else)
             except StoreOutError as exc:
                 # The store's own circuit lets it out only if this picture fails alone.
                 if store is self._stores[exc.host]:
                     raise
                 # A redirect led there: it is that host that is waited for.
                 store = self._stores[exc.host]
+
+    async def started(self, start: Callable[[], Awaitable[Result]]) -> Result:
+        """A decoder that has started, for as long as the machine lets none start."""
+        return await self._decoder.call(start)
 
     def _circuit(
         self,
@@ -89,6 +109,10 @@ class Patience:
 
 def _is_resolver(exc: Exception) -> bool:
     return isinstance(exc, ResolverOutError)
+
+
+def _is_decoder(exc: Exception) -> bool:
+    return isinstance(exc, EnvironmentProblem)
 
 
 def _is_store(host: str, exc: Exception) -> bool:

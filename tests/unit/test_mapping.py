@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from stream_judge.errors import ConfigError, DecodeError
+from stream_judge.errors import ConfigError, DecodeError, ImageUrlError
+from stream_judge.images.guard import AddressGuard
 from stream_judge.mapping import Mapping, MappingFile
 from stream_judge.resources import resource
 from stream_judge.testing import make_record
@@ -123,3 +124,11 @@ def test_a_number_that_no_verdict_could_hold_is_no_revision() -> None:
     assert mapping.update(make_record(b'{"id": "p", "rev": "12"}')).revision == 12
     with pytest.raises(DecodeError, match="revision"):
         mapping.update(make_record(b'{"id": "p", "rev": "%d"}' % 2**64))
+
+
+def test_a_url_that_is_too_long_cannot_pass_for_a_shorter_one(mapping: Mapping) -> None:
+    url = "http://x/" + "a" * 5_000
+    (kept,) = mapping.update(make_record({**EVENT, "images": [{"url": url}]})).image_urls
+    assert len(kept) < 5_000
+    with pytest.raises(ImageUrlError, match="longer than 4096"):
+        AddressGuard(frozenset(), (), frozenset({80})).parse(kept)

@@ -194,6 +194,66 @@ async def test_the_last_to_come_through_a_long_outage_does_not_fail_alone() -> N
     assert await waiting == "here"
 
 
+async def test_the_only_caller_there_is_fails_alone_if_something_else_is_answered() -> None:
+    clock, waits = [0.0], []
+    changes: list[tuple[str, bool]] = []
+    broken = Server()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock[0] += 10.0
+        assert not circuit.is_open
+
+    async def answers_else() -> bool:
+        return True
+
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    circuit = store_circuit(outages, sleep, clock)
+    with pytest.raises(OutError):
+        await circuit.call(broken.answer, answers_else)
+    assert 60 <= clock[0] < 90
+    for wait_s, most in zip(waits, (0.2, 0.4, 0.8, 1.0, 1.0, 1.0), strict=True):
+        assert most / 2 <= wait_s <= most
+    # What is waited for is known meanwhile, without a break.
+    assert changes == [("object_store", True), ("object_store", False)]
+
+
+async def test_who_waits_alone_leaves_nothing_behind_when_cancelled() -> None:
+    outages = Outages()
+    asleep = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        asleep.set()
+        await asyncio.sleep(3600)
+
+    async def answers_else() -> bool:
+        return True
+
+    circuit = store_circuit(outages, sleep, [0.0])
+    waiting = asyncio.create_task(circuit.call(Server().answer, answers_else))
+    await asleep.wait()
+    assert outages.names == ["object_store"]
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert outages.names == []
+
+
+async def test_nobody_fails_alone_while_nothing_else_is_answered_either() -> None:
+    clock = [0.0]
+    server = Server()
+
+    async def sleep(seconds: float) -> None:
+        assert circuit.is_open
+        clock[0] += 3600.0
+        server.out = clock[0] < 100 * 3600.0
+
+    async def answers_else() -> bool:
+        return not server.out
+
+    circuit = store_circuit(Outages(), sleep, clock)
+    assert await circuit.call(server.answer, answers_else) == "here"
+
+
 async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:
     clock = [0.0]
     server = Server()

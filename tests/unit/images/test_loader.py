@@ -21,8 +21,6 @@ from stream_judge.errors import (
     ImageUnreachableError,
     ImageUrlError,
 )
-from stream_judge.freeze import FreezeTicker
-from stream_judge.images.decode import ImageDecoder, _Child
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.spec import PixelSpec
@@ -171,70 +169,15 @@ async def test_bombs_and_odd_modes(loader: ImageLoader) -> None:
     assert (clear.pixels == 255).all()
 
 
+async def test_a_strip_is_refused_before_it_is_enlarged(loader: ImageLoader) -> None:
+    for size in ((16_384, 10), (10, 16_384), (511, 10)):
+        with pytest.raises(ImageTooLargeError, match="50 to 1"):
+            await loader.decode(as_bytes(Image.new("RGB", size)))
+    assert (await loader.decode(as_bytes(Image.new("RGB", (500, 10))))).width == 500
+
+
 async def test_orientation_is_applied_first(loader: ImageLoader) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     loaded = await loader.decode(as_bytes(Image.new("RGB", (60, 30)), "JPEG", exif=exif.tobytes()))
     assert (loaded.width, loaded.height) == (30, 60)
-
-
-async def test_a_decoder_that_the_machine_kills_costs_nothing(loader: ImageLoader) -> None:
-    good = as_bytes(Image.fromarray(NOISE))
-    await loader.decode(good)
-    (child,) = loader._decoder._all
-    child.process.kill()
-    assert (await loader.decode(good)).width == 130
-
-
-async def test_a_picture_that_kills_decoders_costs_that_picture(
-    loader: ImageLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = as_bytes(Image.fromarray(NOISE))
-
-    async def die(self: _Child, data: bytes, spec: object) -> None:
-        self.process.kill()
-        raise ConnectionResetError("died")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_Child, "ask", die)
-        with pytest.raises(ImageDecodeError, match="two decoders died"):
-            await loader.decode(good)
-    assert (await loader.decode(good)).width == 130
-
-
-class Frozen(FreezeTicker):
-    """Says once that there was a freeze."""
-
-    times = 1
-
-    def frozen_since(self, moment: float) -> bool:
-        self.times -= 1
-        return self.times >= 0
-
-
-@pytest.mark.parametrize("frozen", [True, False])
-async def test_a_decoder_that_is_late_after_a_freeze_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch, frozen: bool
-) -> None:
-    asked = 0
-    real = _Child.ask
-
-    async def ask(self: _Child, data: bytes, spec: PixelSpec) -> object:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise TimeoutError
-        return await real(self, data, spec)
-
-    monkeypatch.setattr(_Child, "ask", ask)
-    options = ImageOptions(decoders=1, decode_timeout_s=20.0)
-    decoder = ImageDecoder(options, PixelSpec(16), Frozen() if frozen else None)
-    await decoder.start()
-    try:
-        if frozen:
-            assert (await decoder.decode(as_bytes(Image.fromarray(NOISE)))).width == 130
-        else:
-            with pytest.raises(ImageDecodeError, match="too long"):
-                await decoder.decode(as_bytes(Image.fromarray(NOISE)))
-    finally:
-        await decoder.close()

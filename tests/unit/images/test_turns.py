@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from stream_judge.images.turns import Slots, Turn, aside
+
+
+async def hold(slots: Slots, key: str, seconds: float = 3600.0) -> None:
+    async with slots.one(key):
+        await asyncio.sleep(seconds)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_slots_are_bounded_in_all_and_for_each_key() -> None:
+    slots, now, most = Slots(5, 2), {"a": 0, "b": 0, "c": 0}, [0, 0]
+
+    async def use(key: str) -> None:
+        async with slots.one(key):
+            now[key] += 1
+            most[0], most[1] = max(most[0], sum(now.values())), max(most[1], *now.values())
+            await asyncio.sleep(0.001)
+            now[key] -= 1
+
+    await asyncio.gather(*(use(key) for key in "abc" * 20))
+    assert most == [5, 2]
+
+
+async def test_a_long_line_of_one_key_holds_no_other_keys_slots() -> None:
+    slots = Slots(4, 2)
+    line = [asyncio.create_task(hold(slots, "a")) for _ in range(50)]
+    await settle()
+    async with asyncio.timeout(1), slots.one("b"), slots.one("b"):
+        pass
+    await cancel(*line)
+
+
+async def test_keys_are_forgotten() -> None:
+    slots = Slots(2, 1)
+    tasks = [asyncio.create_task(hold(slots, str(i % 30))) for i in range(60)]
+    await settle()
+    assert len(slots._lines) == 30
+    await cancel(*tasks)
+    assert not slots._lines
+    async with slots.one("a"), slots.one("b"):
+        pass
+
+
+async def test_waiting_for_a_slot_takes_no_time_of_an_attempt() -> None:
+    slots = Slots(1, 1)
+    before = asyncio.create_task(hold(slots, "a", 0.3))
+    await settle()
+    turn = Turn(slots, time_s=0.1, spare_s=10.0)
+    async with turn.attempt(), turn.slot("a", own=False):
+        pass
+    await before
+
+
+async def test_time_runs_again_once_there_is_a_slot() -> None:
+    slots = Slots(1, 1)
+    before = asyncio.create_task(hold(slots, "a", 0.2))
+    await settle()
+    turn = Turn(slots, time_s=0.1, spare_s=10.0)
+    with pytest.raises(TimeoutError):
+        async with turn.attempt(), turn.slot("a", own=False):
+            await asyncio.sleep(5)
+    await before
+
+
+async def test_a_sellers_pictures_wait_for_nothing_only_so_long_in_all() -> None:
+    slots = Slots(1, 1)
+    before = asyncio.create_task(hold(slots, "a"))
+    await settle()
+    turn, started = Turn(slots, time_s=0.1, spare_s=0.3), time.monotonic()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with turn.attempt(), turn.slot("a", own=False):
+                pass
+    assert 0.45 < time.monotonic() - started < 2
+    turn.refund()
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with turn.attempt(), turn.slot("a", own=False):
+            pass
+    assert time.monotonic() - started > 0.35
+    await cancel(before)
+
+
+async def test_the_operators_own_pictures_wait_as_long_as_it_takes() -> None:
+    slots = Slots(1, 1)
+    before = asyncio.create_task(hold(slots, "a", 0.3))
+    await settle()
+    turn = Turn(slots, time_s=0.1, spare_s=0.0)
+    async with turn.attempt(), turn.slot("a", own=True):
+        pass
+    await before
+
+
+async def test_whoever_steps_aside_leaves_the_slot_and_waits_for_it_again() -> None:
+    slots, steps = Slots(1, 1), []
+    stepped, back = asyncio.Event(), asyncio.Event()
+
+    async def first() -> None:
+        turn = Turn(slots, time_s=0.2, spare_s=10.0)
+        async with turn.attempt(), turn.slot("a", own=False):
+            async with aside():
+                stepped.set()
+                await back.wait()
+                # Longer than an attempt.
+                await asyncio.sleep(0.3)
+            steps.append("first")
+
+    task = asyncio.create_task(first())
+    await stepped.wait()
+    async with slots.one("a"):
+        back.set()
+        await asyncio.sleep(0.5)
+        steps.append("second")
+    await task
+    assert steps == ["second", "first"]
+    async with asyncio.timeout(1), slots.one("a"):
+        pass
+
+
+async def test_outside_an_attempt_nobody_has_to_step_aside() -> None:
+    async with aside():
+        pass
