@@ -11,11 +11,12 @@ import structlog
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.patience import Patience
-from stream_judge.judge import Judge, Observer, is_model_outage
+from stream_judge.judge import Judge, Observer
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
 from stream_judge.outage import Circuit, Outages
-from stream_judge.policy import load_policies
+from stream_judge.policy import check_fields, load_policies
+from stream_judge.rows import is_model_outage
 from stream_judge.settings import Settings, WindowSettings
 from stream_judge.triton import ModelSpec, TritonJudge
 from stream_judge.verdict import VerdictWriter
@@ -51,8 +52,10 @@ async def build_judge(
         await loader.start()
         stack.push_async_callback(loader.close)
         policies = await load_policies(settings.policies, model.pixels, loader.decode)
+        mapping = Mapping.read(settings.mapping)
+        check_fields(policies.policies, mapping.text_fields)
         judge = Judge(
-            mapping=Mapping.read(settings.mapping),
+            mapping=mapping,
             policies=policies,
             model=model,
             loader=loader,

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import traceback
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from stream_judge.decision import aggregate, calibrate, decide
 from stream_judge.errors import (
-    BadOutputError,
     ConfigError,
     DecodeError,
     ImageError,
     ImageMissingError,
-    InferenceError,
     NoPolicyError,
-    PolicyError,
     StreamJudgeError,
     TextEmptyError,
 )
@@ -30,28 +23,18 @@ from stream_judge.events import ProductUpdate, SourceRecord
 from stream_judge.images.loader import LoadedImage
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
-from stream_judge.outage import Circuit, Outages
+from stream_judge.outage import Outages
 from stream_judge.policy import Policy, PolicySet
+from stream_judge.rows import LISTING_FAULTS, JudgeClient, Rows, together
 from stream_judge.settings import WindowSettings
-from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
+from stream_judge.triton import ModelSpec
 from stream_judge.verdict import Findings, ImageOutcome, Outcome, VerdictWriter
 
 _log = structlog.get_logger(__name__)
 Observer = Callable[[str, dict[str, Any]], None]
-# Row statuses that are the listing's own fault.
-_LISTING_FAULTS = frozenset({"text_empty", "text_too_long"})
-_PROBE_TEXT = "A product."
-# A tokenizer takes about 2 s for a million characters, and no model reads more than a few
-# thousand tokens: what is beyond would only hold up the server.
+# No model reads more than a few thousand tokens, and the server cuts what it gets for itself:
+# what is beyond would only fill the wire.
 _MAX_TEXT_CHARS = 100_000
-
-
-class JudgeClient(Protocol):
-    """What judging needs of the model server."""
-
-    async def judge(self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle) -> RowResult:
-        """The answer to one row."""
-        ...
 
 
 class Loader(Protocol):
@@ -76,7 +59,7 @@ class Judge:
     Args:
         mapping: Reads events.
         policies: Chooses and describes policies.
-        model: What the server said about its model.
+        model: What the server said about its model; pictures are prepared for it.
         loader: Fetches pictures.
         client: The model server.
         writer: Builds outcomes.
@@ -102,33 +85,21 @@ class Judge:
     ) -> None:
         self._mapping = mapping
         self._policies = policies
-        self._model = model
         self._loader = loader
-        self._client = client
         self._writer = writer
         self._metrics = metrics
-        self._circuit = Circuit(
-            "triton",
-            outages or Outages(),
-            first_s=window.retry_first_s,
-            last_s=window.retry_last_s,
-            is_outage=is_model_outage,
-            on_retry=self._report_outage,
-        )
+        self._rows = Rows(client, model, window, metrics, outages or Outages())
         self._observe: Observer = observer or (lambda step, detail: None)
-        side = model.pixels.size
-        self._probe = np.full((side, side, 3), 127, np.uint8)
 
     async def check_policies(self) -> None:
         """Judge a grey picture under every policy: it fits the model, and is resident then.
 
         Raises:
             PolicyError: The model server refuses one.
+            ConfigError: The model wants other pictures by now.
         """
         for policy in self._policies.policies:
-            row = await self._circuit.call(partial(self._probe_row, policy))
-            if row.status != "ok":
-                raise PolicyError(f"policy {policy.id}: the model server answers {row.status}")
+            await self._rows.check(policy)
 
     async def judge(self, record: SourceRecord) -> Outcome:
         """The one outcome of a record."""
@@ -153,10 +124,7 @@ class Judge:
     async def _attempt(self, record: SourceRecord) -> Outcome:
         if record.value is None:
             return self._tombstone(record)
-        found = Findings(
-            model_name=self._model.name,
-            model_version=self._model.version,
-        )
+        found = Findings()
         try:
             with self._metrics.stage("decode"):
                 found.update = self._mapping.update(record)
@@ -230,7 +198,7 @@ class Judge:
         urls = update.image_urls[: 1 if rules.aggregate == "primary" else rules.max]
         if not urls:
             raise ImageMissingError(f"product {update.product_id}: the event names no picture")
-        results = await asyncio.gather(*(self._load_one(url) for url in urls))
+        results = await together(self._load_one(url) for url in urls)
         found.images = [outcome for outcome, _, _ in results]
         errors = [error for _, _, error in results if error is not None]
         for outcome in found.images:
@@ -257,11 +225,13 @@ class Judge:
         policy: Policy,
         found: Findings,
     ) -> list[float]:
-        rows = await asyncio.gather(*(self._row(image.pixels, text, policy) for _, image in loaded))
+        pictures = [image.pixels for _, image in loaded]
+        rows, spec = await self._rows.judge(pictures, text, policy)
+        found.model_name, found.model_version = spec.name, spec.version
+        found.model_digest = rows[0].model_digest
         for (index, _), row in zip(loaded, rows, strict=True):
             found.tokens_used, found.tokens_cut = row.tokens_used, row.tokens_cut
-            found.model_digest = row.model_digest
-            if row.status in _LISTING_FAULTS:
+            if row.status in LISTING_FAULTS:
                 raise RowFault(f"the model server says {row.status}", code=row.status)
             before = found.images[index]
             score = calibrate(row.raw_score, policy.file.calibration)
@@ -272,42 +242,6 @@ class Judge:
         chosen = aggregate([row.raw_score for row in rows], policy.file.images.aggregate)
         found.answer_mass = next(r.answer_mass for r in rows if r.raw_score == chosen)
         return [row.raw_score for row in rows]
-
-    async def _row(self, pixels: NDArray[np.uint8], text: str, policy: Policy) -> RowResult:
-        """One row, however long the model server is out.
-
-        A server that fails a row of ours, too, is out; one that fails only this row has met
-        a listing that it cannot take, which must not stop the partition.
-
-        Raises:
-            PolicyError: The server refuses the policy.
-        """
-
-        async def attempt() -> RowResult:
-            row = await self._client.judge(pixels, text, policy.bundle)
-            if row.status == "ok" or row.status in _LISTING_FAULTS:
-                return row
-            probe = await self._probe_row(policy)
-            if probe.status == "policy_invalid":
-                raise PolicyError(f"policy {policy.id}: the model server answers {probe.status}")
-            if probe.status != "ok":
-                raise BadOutputError(f"the model server answers sound rows with {probe.status}")
-            raise RuntimeError(f"the model server answers only this row with {row.status}")
-
-        return await self._circuit.call(attempt)
-
-    async def _probe_row(self, policy: Policy) -> RowResult:
-        return await self._client.judge(self._probe, _PROBE_TEXT, policy.bundle)
-
-    def _report_outage(self, exc: Exception, wait_s: float) -> None:
-        assert isinstance(exc, InferenceError)
-        self._metrics.retries.labels(exc.code).inc()
-        _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
-
-
-def is_model_outage(exc: Exception) -> bool:
-    """Whether an error means that the model server is out."""
-    return isinstance(exc, InferenceError) and exc.retriable
 
 
 def _describe(update: ProductUpdate) -> dict[str, Any]:

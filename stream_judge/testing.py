@@ -83,6 +83,11 @@ class StubJudge:
         score: Raw score of a text.
         failures: Raised one after the other before any answer is given.
         status: Status of every row, or of the rows of a text.
+
+    Attributes:
+        calls: Rows so far.
+        model: What it says about its model.
+        digest: Of the model.
     """
 
     def __init__(
@@ -96,6 +101,12 @@ class StubJudge:
         self._failures = list(failures)
         self._status = status
         self.calls = 0
+        self.model = MODEL
+        self.digest = MODEL_DIGEST
+
+    async def spec(self) -> ModelSpec:
+        """What it says about its model."""
+        return self.model
 
     async def judge(self, pixels: NDArray[np.uint8], text: str, bundle: PolicyBundle) -> RowResult:
         """The answer to one row."""
@@ -105,7 +116,7 @@ class StubJudge:
         status = self._status if isinstance(self._status, str) else self._status(text)
         score = self._score(text) if status == "ok" else float("nan")
         tokens = len(text.split())
-        return RowResult(status, score, (0.0, 0.0), 0.99, tokens, 0, MODEL_DIGEST)
+        return RowResult(status, score, (0.0, 0.0), 0.99, tokens, 0, self.digest)
 
 
 class MemoryPublisher:

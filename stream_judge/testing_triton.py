@@ -32,7 +32,8 @@ _PARAMETERS = {
 class StubTriton:
     """A server on loopback with one model, `relevance_judge`.
 
-    Like the real one it answers `policy_unknown` for a digest it was not told the bundle of.
+    Like the real one it answers `policy_unknown` for a digest it was not told the bundle of,
+    and refuses pictures of another size, and more rows than its `max_batch_size`.
 
     Args:
         score: Raw score of a text, 0..1.
@@ -43,6 +44,9 @@ class StubTriton:
         rows: Rows of each request so far.
         out: While it is set, every request is refused as unavailable.
         odd: "nan" answers NaN for sound rows, "shape" leaves out the last row.
+        max_batch_size: Rows that it takes in one request.
+        parameters: Of the model's configuration, as `stream-judge export` writes them.
+        digest: Of the model.
     """
 
     def __init__(
@@ -60,6 +64,9 @@ class StubTriton:
         self.rows: list[int] = []
         self.out = False
         self.odd = ""
+        self.max_batch_size = 32
+        self.parameters = dict(_PARAMETERS)
+        self.digest = MODEL_DIGEST
         self.url = ""
 
     async def start(self) -> None:
@@ -94,7 +101,17 @@ class StubTriton:
             scores = [float("nan")] * len(scores)
         elif self.odd == "shape":
             texts, statuses, scores = texts[1:], statuses[1:], scores[1:]
-        return _answer(texts, statuses, scores)
+        return _answer(texts, statuses, scores, self.digest)
+
+    def refusal(self, request: Any) -> str:
+        """Why a request is not taken, as Triton's INVALID_ARGUMENT says it; empty if it is."""
+        (shape,) = (list(t.shape) for t in request.inputs if t.name == "pixels")
+        side = int(self.parameters["image_size"])
+        if shape[0] > self.max_batch_size:
+            return f"batch size {shape[0]} must be <= {self.max_batch_size}"
+        if shape[1:] != [side, side, 3]:
+            return f"unexpected shape for input 'pixels': {shape[1:]}"
+        return ""
 
     def _row_status(self, text: str, policy: bytes) -> str:
         if len(policy) != _DIGEST_LENGTH:
@@ -114,13 +131,15 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     async def ModelConfig(self, request: Any, context: Any) -> Any:
         await self._refuse_if_out(context)
         answer = service_pb2.ModelConfigResponse()
-        answer.config.max_batch_size = 32
-        for name, value in _PARAMETERS.items():
+        answer.config.max_batch_size = self._stub.max_batch_size
+        for name, value in self._stub.parameters.items():
             answer.config.parameters[name].string_value = value
         return answer
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         await self._refuse_if_out(context)
+        if refusal := self._stub.refusal(request):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         return await self._stub.infer(request)
 
     async def _refuse_if_out(self, context: Any) -> None:
@@ -141,7 +160,9 @@ def _packed(strings: Sequence[str]) -> bytes:
     return b"".join(len(s.encode()).to_bytes(4, "little") + s.encode() for s in strings)
 
 
-def _answer(texts: Sequence[str], statuses: Sequence[str], scores: Sequence[float]) -> Any:
+def _answer(
+    texts: Sequence[str], statuses: Sequence[str], scores: Sequence[float], digest: str
+) -> Any:
     n = len(texts)
     column: NDArray[np.float32] = np.array(scores, np.float32).reshape(n, 1)
     counts = [[len(text.split()), 0] for text in texts]
@@ -150,7 +171,7 @@ def _answer(texts: Sequence[str], statuses: Sequence[str], scores: Sequence[floa
         ("logits", "FP32", 2, np.hstack([column, -column]).tobytes()),
         ("answer_mass", "FP32", 1, np.full((n, 1), 0.99, np.float32).tobytes()),
         ("tokens", "INT32", 2, np.array(counts, np.int32).tobytes()),
-        ("model", "BYTES", 1, _packed([MODEL_DIGEST] * n)),
+        ("model", "BYTES", 1, _packed([digest] * n)),
         ("status", "BYTES", 1, _packed(statuses)),
     ]
     answer = service_pb2.ModelInferResponse(model_name="relevance_judge", model_version="1")

@@ -30,6 +30,8 @@ from stream_judge.triton_options import TritonOptions
 
 _OUTPUTS = ("raw_score", "logits", "answer_mass", "tokens", "model", "status")
 _UNKNOWN = "policy_unknown"
+#: Row statuses that are the policy's own fault, whatever the row.
+POLICY_FAULTS = frozenset({"policy_invalid", "policy_too_long"})
 # A server that forgets a policy as soon as it was told has a cache that is too small for
 # the policies in use; asking it forever would hide that.
 _TELLINGS = 3
@@ -133,6 +135,7 @@ class TritonJudge:
         self._groups: dict[str, _Group] = {}
         self._requests: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(options.max_requests)
+        self._max_rows = options.batch_size
 
     async def start(self) -> None:
         """Open the channel; no server has to answer yet."""
@@ -163,7 +166,7 @@ class TritonJudge:
             return False
 
     async def spec(self) -> ModelSpec:
-        """What the server says about its model.
+        """What the server says about its model; requests keep to its batch size from then on.
 
         Raises:
             TritonUnavailableError: No server, or no such model.
@@ -176,6 +179,11 @@ class TritonJudge:
             )
         except (InferenceServerException, grpc.RpcError, OSError) as exc:
             raise self._mapped(exc) from exc
+        spec = self._read_spec(answer)
+        self._max_rows = min(self._options.batch_size, spec.max_batch_size)
+        return spec
+
+    def _read_spec(self, answer: Any) -> ModelSpec:
         try:
             config = answer["config"]
             given = {k: v["string_value"] for k, v in config["parameters"].items()}
@@ -214,7 +222,7 @@ class TritonJudge:
             loop = asyncio.get_running_loop()
             group.timer = loop.call_later(self._options.linger_s, self._leave, bundle.digest)
         group.rows.append(row)
-        if len(group.rows) >= self._options.batch_size:
+        if len(group.rows) >= self._max_rows:
             self._leave(bundle.digest)
         return await row.answer
 
@@ -257,9 +265,12 @@ class TritonJudge:
                 return
             # The bundle in one row registers the policy and is that row's judgement.
             (first,) = await self._infer(unknown[:1], [bundle.data])
-            if not unknown[0].answer.done():
-                unknown[0].answer.set_result(first)
-            rows = unknown[1:]
+            # A policy that cannot be registered is refused for one row as for all.
+            told = unknown if first.status in POLICY_FAULTS else unknown[:1]
+            for row in told:
+                if not row.answer.done():
+                    row.answer.set_result(first)
+            rows = unknown[len(told) :]
             if not rows:
                 return
         raise BadOutputError(

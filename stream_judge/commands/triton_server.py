@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,7 +14,10 @@ from stream_judge.settings import LogSettings
 
 
 async def run_triton(repository: Path, grpc_port: int, http_port: int, metrics_port: int) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if the server ended by itself."""
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 if the server ended by itself.
+
+    Models may load for as long as they need: who waits sees it, and can stop it.
+    """
     set_up_logs(LogSettings(format="console"))
     log = structlog.get_logger("triton")
     server = EmbeddedTriton(
@@ -25,5 +29,7 @@ async def run_triton(repository: Path, grpc_port: int, http_port: int, metrics_p
     )
     return await serve(
         server,
-        lambda: log.info("triton_ready", grpc=server.grpc_url, metrics=server.metrics_url),
+        partial(server.start, deadline_s=None),
+        on_ready=lambda: log.info("triton_ready", grpc=server.grpc_url, metrics=server.metrics_url),
+        on_starting=lambda taken_s: log.info("triton_loading", taken_s=round(taken_s)),
     )

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stream_judge.errors import EnvironmentProblem
 from stream_judge.processes import ChildProcess
@@ -54,9 +55,8 @@ class EmbeddedBroker:
         )
         await self._process.start()
         ended = asyncio.create_task(self._process.wait())
-        await asyncio.wait(
-            {self._address, ended}, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED
-        )
+        both: tuple[asyncio.Future[Any], ...] = (self._address, ended)
+        await asyncio.wait(both, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if not self._address.done():
             await self.stop()

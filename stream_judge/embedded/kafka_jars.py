@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import os
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,54 @@ def find_java() -> Path:
     )
 
 
+class _Maven:
+    """One run of Maven, which another thread may end, also before it began."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self, command: list[str], log: Path) -> int:
+        """Its exit code, once it ends; what it says goes to `log`.
+
+        Raises:
+            EnvironmentProblem: It takes too long, or was stopped before it began.
+        """
+        with log.open("wb") as said, self._lock:
+            if self._stopped:
+                raise EnvironmentProblem("stopped before Maven fetched Kafka's jars")
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+            )
+        try:
+            return self._process.wait(_MAVEN_S)
+        except subprocess.TimeoutExpired as exc:
+            self._process.kill()
+            self._process.wait()
+            raise EnvironmentProblem("Maven did not fetch Kafka's jars within 10 minutes") from exc
+
+    def stop(self) -> None:
+        """End it now, or keep it from beginning."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                self._process.terminate()
+
+
+async def fetch_kafka_jars() -> Path:
+    """As `kafka_jars`, beside the event loop; on cancel Maven is stopped, and nothing is left.
+
+    Raises:
+        EnvironmentProblem: Maven is missing, or could not fetch them.
+    """
+    maven = _Maven()
+    try:
+        return await asyncio.to_thread(_jars, maven)
+    finally:
+        maven.stop()
+
+
 def kafka_jars() -> Path:
     """The folder with Kafka's jars; fetched by Maven the first time, then kept.
 
@@ -45,19 +95,23 @@ def kafka_jars() -> Path:
     Raises:
         EnvironmentProblem: Maven is missing, or could not fetch them.
     """
+    return _jars(_Maven())
+
+
+def _jars(maven: _Maven) -> Path:
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     folder = root / "stream-judge" / f"kafka-{digest}"
     if folder.is_dir():
         return folder
-    maven = shutil.which("mvn")
-    if maven is None:
+    program = shutil.which("mvn")
+    if program is None:
         raise EnvironmentProblem(
             "Apache Kafka's jars come from Maven Central: install Maven (the command mvn)"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        _fetch(maven, Path(scratch))
+        _fetch(maven, program, Path(scratch))
         try:
             (Path(scratch) / "jars").rename(folder)
         except OSError:
@@ -67,18 +121,13 @@ def kafka_jars() -> Path:
     return folder
 
 
-def _fetch(maven: str, scratch: Path) -> None:
-    command = [maven, "-q", "-B", "-f", str(scratch / "pom.xml"), "dependency:copy-dependencies"]
+def _fetch(maven: _Maven, program: str, scratch: Path) -> None:
+    command = [program, "-q", "-B", "-f", str(scratch / "pom.xml"), "dependency:copy-dependencies"]
     command += [f"-DoutputDirectory={scratch / 'jars'}", "-DincludeScope=runtime"]
     shutil.copyfile(POM, scratch / "pom.xml")
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_MAVEN_S, check=False
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise EnvironmentProblem("Maven did not fetch Kafka's jars within 10 minutes") from exc
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip().splitlines()
+    log = scratch / "maven.log"
+    if maven.run(command, log) != 0:
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise EnvironmentProblem(f"Maven could not fetch Kafka's jars: {' | '.join(said[:3])}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -115,8 +116,11 @@ class EmbeddedTriton:
         """Where Prometheus metrics are."""
         return f"http://127.0.0.1:{self._metrics}/metrics"
 
-    async def start(self, *, deadline_s: float = 60.0) -> None:
+    async def start(self, *, deadline_s: float | None = 60.0) -> None:
         """Start the server and wait until every model is ready.
+
+        Args:
+            deadline_s: How long models may load; None for as long as the server lives.
 
         Raises:
             EnvironmentProblem: Wrong platform, a port in use, a repository that does not
@@ -125,15 +129,9 @@ class EmbeddedTriton:
         check_platform()
         self._check_repository()
         self._check_ports()
-        self._scratch = tempfile.TemporaryDirectory(prefix="stream-judge-triton-")
-        backends = Path(self._scratch.name)
-        _make_backends(backends)
-        self._process = ChildProcess(
-            self._command(backends), env=self._environment(), on_line=self._line
-        )
         try:
-            await self._process.start()
-            await self._wait_ready(deadline_s)
+            await self._launch()
+            await self._wait_ready(math.inf if deadline_s is None else deadline_s)
         except BaseException:
             await self.stop()
             raise
@@ -147,10 +145,19 @@ class EmbeddedTriton:
         """Stop the server; no process and no shared-memory region is left."""
         if self._process is not None:
             await self._process.stop(_GRACE_S)
-        self._remove_regions()
+            # Without a process of ours they are another server's, on the same port.
+            self._remove_regions()
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+    async def _launch(self) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="stream-judge-triton-")
+        backends = Path(self._scratch.name)
+        _make_backends(backends)
+        process = ChildProcess(self._command(backends), env=self._environment(), on_line=self._line)
+        await process.start()
+        self._process = process
 
     def _check_repository(self) -> None:
         if not (self._repository / "manifest.json").is_file():

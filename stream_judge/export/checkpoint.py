@@ -1,20 +1,22 @@
-"""Reading a checkpoint: what must be there, and what it says."""
+"""Reading a checkpoint: what must be there, what it says, whether its parts fit each other."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from stream_judge.errors import ExportError
-from stream_judge.serving.prompt import PromptTemplate
+from stream_judge.export.preprocessing import Preprocessing, read_preprocessing
+from stream_judge.serving.prompt import PromptTemplate, PromptTokenizer
 
 _NEEDED = ("config.json", "tokenizer.json", "preprocessor_config.json")
 # Decoders that compute as Llama does: RMS norm, rotary positions, gated MLP, no window.
 _DECODERS = ("llama", "mistral", "qwen2")
-_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 #: For checkpoints of the LLaVA-1.5 family that bring no prompt.json.
 LLAVA_PROMPT: dict[str, str | int] = {
     "version": 1,
@@ -34,22 +36,65 @@ LLAVA_PROMPT: dict[str, str | int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How pictures reach the vision encoder.
+class Checkpoint:
+    """A checkpoint whose parts fit each other.
 
     Attributes:
-        size: S, side of the square in pixels.
-        resample: Name of the resampling filter.
-        crop: `center` (shortest edge to S, then the middle) or `none` (straight to S x S).
-        mean: Per channel, of values 0..1.
-        std: Per channel, of values 0..1.
+        folder: Where it lies.
+        name: The model's name, as verdicts show it.
+        version: The model's version, as verdicts show it.
+        config: Its `LlavaConfig`, transformers' defaults included.
+        preprocessing: How pictures reach the vision encoder.
+        prompt: Content of `prompt.json`: its own, or the one for LLaVA-1.5.
+        parameters: How many numbers its weights are.
     """
 
-    size: int
-    resample: str
-    crop: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    folder: Path
+    name: str
+    version: str
+    config: Any
+    preprocessing: Preprocessing
+    prompt: dict[str, object]
+    parameters: int
+
+
+def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
+    """Look a checkpoint through, all but the weights' values.
+
+    Args:
+        checkpoint: Local folder or hub id.
+
+    Raises:
+        ExportError: Missing files, a model, a processor or a prompt that is not supported,
+            or parts that do not fit each other.
+    """
+    folder = resolve(checkpoint)
+    check_model_type(folder)
+    identity = read_json(folder / "config.json")
+    config = _read_config(folder)
+    preprocessing = read_preprocessing(read_json(folder / "preprocessor_config.json"))
+    side = config.vision_config.image_size
+    if preprocessing.size != side:
+        raise ExportError(
+            f"preprocessor_config.json makes pictures of {preprocessing.size} pixels, "
+            f"the vision tower wants {side}"
+        )
+    prompt, template = read_prompt(folder)
+    check_prompt(
+        folder,
+        template,
+        image_token=config.image_token_index,
+        vocabulary=config.text_config.vocab_size,
+    )
+    return Checkpoint(
+        folder=folder,
+        name=str(identity.get("stream_judge_name") or folder.resolve().name),
+        version=str(identity.get("stream_judge_version", "1")),
+        config=config,
+        preprocessing=preprocessing,
+        prompt=prompt,
+        parameters=count_parameters(folder),
+    )
 
 
 def resolve(checkpoint: str | Path) -> Path:
@@ -85,7 +130,7 @@ def check_model_type(folder: Path) -> None:
     """Refuse what the graphs cannot express.
 
     Raises:
-        ExportError: If the model is no LLaVA with a Llama-like decoder and a CLIP tower.
+        ExportError: If the model is no LLaVA with a Llama-like decoder.
     """
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
@@ -96,6 +141,15 @@ def check_model_type(folder: Path) -> None:
         raise ExportError(f"decoder {text!r} is not supported; wanted one of {_DECODERS}")
     if config["text_config"].get("sliding_window") and text == "mistral":
         raise ExportError("decoders with a sliding attention window are not supported")
+
+
+def _read_config(folder: Path) -> Any:
+    from transformers import LlavaConfig
+
+    try:
+        return LlavaConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise ExportError(f"config.json: transformers does not read it: {exc}") from exc
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -109,30 +163,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_preprocessing(folder: Path) -> Preprocessing:
-    """The processor's settings.
-
-    Raises:
-        ExportError: If the processor does something that the worker does not.
-    """
-    found = read_json(folder / "preprocessor_config.json")
-    size = found.get("size", {})
-    cropped = bool(found.get("do_center_crop", True))
-    if isinstance(size, int):
-        size = {"shortest_edge": size}
-    side = size.get("shortest_edge") or size.get("height")
-    crop = found.get("crop_size", side)
-    side_after = (crop["height"] if isinstance(crop, Mapping) else crop) if cropped else side
-    if side is None or side != side_after or size.get("height", side) != size.get("width", side):
-        raise ExportError(f"preprocessor_config.json: size {size} with crop {crop} is no square")
-    if found.get("rescale_factor", 1 / 255) != 1 / 255:
-        raise ExportError("preprocessor_config.json: rescale_factor is not 1/255")
-    resample = _RESAMPLING.get(int(found.get("resample", 3)), "bicubic")
-    mean, std = (tuple(map(float, found[name])) for name in ("image_mean", "image_std"))
-    straight = not cropped and "height" in size
-    return Preprocessing(int(side), resample, "none" if straight else "center", mean, std)
-
-
 def read_prompt(folder: Path) -> tuple[dict[str, object], PromptTemplate]:
     """`prompt.json` of the checkpoint, or the LLaVA-1.5 default."""
     path = folder / "prompt.json"
@@ -141,3 +171,66 @@ def read_prompt(folder: Path) -> tuple[dict[str, object], PromptTemplate]:
         return content, PromptTemplate.from_mapping(content)
     except ValueError as exc:
         raise ExportError(str(exc)) from exc
+
+
+def check_prompt(
+    folder: Path, template: PromptTemplate, *, image_token: int, vocabulary: int
+) -> None:
+    """Write a prompt as the server will: what fails here would keep it from being ready.
+
+    Args:
+        folder: Holds `tokenizer.json`.
+        template: The prompt's fixed parts.
+        image_token: The id that the graphs replace by a picture.
+        vocabulary: Rows of the decoder's embedding.
+
+    Raises:
+        ExportError: If template, tokenizer and model do not fit each other.
+    """
+    tokenizer = _tokenizer(folder)
+    try:
+        prompt = PromptTokenizer(tokenizer, template, picture_tokens=1)
+        ids = [*prompt.prefix("Judge.", [("a red mug", True)]), *prompt.query("a red mug").ids]
+    except (ValueError, IndexError) as exc:
+        reason = "an answer is empty" if isinstance(exc, IndexError) else str(exc)
+        raise ExportError(
+            f"the prompt does not fit the tokenizer ({reason}): put a prompt.json with this "
+            "model's tokens and answers into the checkpoint's folder"
+        ) from exc
+    if prompt.image_id != image_token:
+        raise ExportError(
+            f"the prompt's image token {template.image!r} has the id {prompt.image_id}, but "
+            f"config.json says image_token_index {image_token}: name that token in prompt.json"
+        )
+    highest = max(*ids, prompt.negative, *tokenizer.get_vocab().values())
+    if highest >= vocabulary:
+        raise ExportError(
+            f"tokenizer.json has the id {highest}, the model only {vocabulary} embeddings: it "
+            "is another model's tokenizer"
+        )
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as exc:
+        raise ExportError(f"tokenizer.json: {exc}") from exc
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the weight files hold; their headers say it.
+
+    Raises:
+        ExportError: If a file is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                names = list(file.keys())
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+        except (SafetensorError, OSError) as exc:
+            raise ExportError(f"{path.name}: weights cannot be loaded: {exc}") from exc
+    return total

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from stream_judge.export.checkpoint import Preprocessing
+from stream_judge.export.checkpoint import Checkpoint
+from stream_judge.export.preprocessing import Preprocessing
 from stream_judge.serving.bundle import Sample, pack_bundle
 from stream_judge.serving.decoder import DecoderOptions, LanguageDecoder, Row
 from stream_judge.serving.prompt import PromptTemplate, PromptTokenizer
@@ -25,14 +26,14 @@ _TEXTS = (
 )
 
 
-def largest_difference(model: Any, folder: Path, root: Path, preprocessing: Preprocessing) -> float:
+def largest_difference(model: Any, source: Checkpoint, root: Path) -> float:
     """Largest absolute difference of a yes or no logit, over policies of 0, 1 and 3 samples.
 
     transformers sees each prompt alone and whole; the repository judges all texts in one
     batch over a resident prefix.
     """
     rng = np.random.default_rng(11)
-    size = preprocessing.size
+    size = source.preprocessing.size
     pixels = rng.integers(0, 256, (8, size, size, 3)).astype(np.uint8)
     vision = open_session(root / "vision_encoder/1/model.onnx")
     decoder = LanguageDecoder(
@@ -40,7 +41,7 @@ def largest_difference(model: Any, folder: Path, root: Path, preprocessing: Prep
     )
     (embeddings,) = vision.run(None, {"pixels": pixels[: len(_TEXTS)]})
     prompt = PromptTokenizer(
-        Tokenizer.from_file(str(folder / "tokenizer.json")),
+        Tokenizer.from_file(str(source.folder / "tokenizer.json")),
         PromptTemplate.read(root / "language_decoder/1/prompt.json"),
         picture_tokens=decoder.picture_tokens,
     )
@@ -56,7 +57,7 @@ def largest_difference(model: Any, folder: Path, root: Path, preprocessing: Prep
                 return float("inf")
             ids = [*prompt.prefix(_INSTRUCTION, shown), *prompt.query(_TEXTS[index]).ids]
             all_pictures = np.concatenate([pictures, pixels[index : index + 1]])
-            theirs = _transformers(model, ids, all_pictures, preprocessing)
+            theirs = _transformers(model, ids, all_pictures, source.preprocessing)
             for ours, token in zip(result.logits, (prompt.positive, prompt.negative), strict=True):
                 worst = max(worst, abs(ours - float(theirs[token])))
     return worst

@@ -109,7 +109,7 @@ def unpack_bundle(data: bytes, *, size: int) -> Bundle:
         samples = tuple((str(s["text"]), s["answer"]) for s in policy["samples"])
         instruction, limit = policy["instruction"], policy["max_text_tokens"]
         version = policy["version"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as exc:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise BundleError(f"not a policy bundle: {exc}") from exc
     shape = (len(samples), size, size, 3)
     if version != VERSION or tensor["dtype"] != "U8" or tuple(tensor["shape"]) != shape:

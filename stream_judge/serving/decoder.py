@@ -2,12 +2,13 @@
 
 A row is a picture's embeddings, a text, and a policy (its digest, or its bundle). Rows of
 one policy share the policy's prefix: one key/value cache of batch size 1, computed once,
-never copied. A bad row gets a status; its neighbours do not notice.
+never copied. A bad row gets a status; its neighbours do not notice, whatever is wrong with it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,22 +21,25 @@ from tokenizers import Tokenizer
 
 from .bundle import BundleError, digest_of, unpack_bundle
 from .prefixes import Prefix, PrefixCache
-from .prompt import PromptError, PromptTemplate, PromptTokenizer, Query
+from .prompt import PromptError, PromptTemplate, PromptTokenizer, Query, Text
 from .sessions import open_session
 
 Array = NDArray[np.float32]
+_log = logging.getLogger(__name__)
 
 #: What a row's status may be; a closed list.
 STATUSES = (
     "ok",
     "policy_unknown",
     "policy_invalid",
+    "policy_too_long",
     "text_empty",
-    "text_too_long",
     "bad_embeddings",
     "internal",
 )
 _DIGEST_LENGTH = 64
+# About a title: where a policy leaves room for less, judging would be guessing.
+_LEAST_TEXT_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +85,16 @@ class DecoderOptions:
         cache_bytes: Memory for resident policy prefixes.
         cache_entries: How many policies stay resident.
         batch_tokens: Query tokens, padding included, in one run of the graph.
+        batch_attention: The same, times the positions that each attends to; a row that is
+            over it by itself runs alone. Attention takes about 12 bytes a head for each: the
+            default is 0.8 GB with six heads.
     """
 
     threads: int = 1
     cache_bytes: int = 512 * 1024 * 1024
     cache_entries: int = 64
     batch_tokens: int = 8192
+    batch_attention: int = 10 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -139,25 +147,22 @@ class LanguageDecoder:
     def judge(self, rows: Sequence[Row]) -> list[Result]:
         """Results in the order of the rows; a row's score does not depend on the others."""
         results = [Result() for _ in rows]
+        texts: dict[bytes, Text] = {}
         groups: dict[str, list[_Asked]] = defaultdict(list)
         for index, row in enumerate(rows):
-            try:
-                asked = self._ask(index, row)
-            except PromptError as exc:
-                results[index].status = exc.status
-                continue
-            results[index].tokens = (asked.query.used, asked.query.cut)
-            groups[asked.prefix.digest].append(asked)
+            asked = self._take_in(index, row, texts, results[index])
+            if asked is not None:
+                groups[asked.prefix.digest].append(asked)
         for group in groups.values():
             for batch in self._batches(group):
-                self._run(batch, results)
+                self._run_apart(batch, results)
         return results
 
     def register(self, data: bytes) -> Prefix:
         """Make a policy resident from its bundle; its prefix is computed unless it is.
 
         Raises:
-            PromptError: `policy_invalid`, or `text_too_long` if it does not fit the model.
+            PromptError: `policy_invalid`, or `policy_too_long` if it does not fit the model.
         """
         digest = digest_of(data)
         prefix = self._cache.get(digest)
@@ -166,15 +171,31 @@ class LanguageDecoder:
             self._cache.put(prefix)
         return prefix
 
-    def _ask(self, index: int, row: Row) -> _Asked:
+    def _take_in(
+        self, index: int, row: Row, texts: dict[bytes, Text], result: Result
+    ) -> _Asked | None:
+        """What is asked for, or None and a status in the result."""
+        try:
+            asked = self._ask(index, row, texts)
+        except PromptError as exc:
+            result.status = exc.status
+            return None
+        except Exception:  # noqa: BLE001 - whatever it is, it is this row's alone
+            _log.exception("a row cannot be read")
+            result.status = "internal"
+            return None
+        result.tokens = (asked.query.used, asked.query.cut)
+        return asked
+
+    def _ask(self, index: int, row: Row, texts: dict[bytes, Text]) -> _Asked:
         shape = (self.picture_tokens, self.width)
         if row.embeddings.shape != shape or not np.isfinite(row.embeddings).all():
             raise PromptError(f"embeddings are not finite {shape}", "bad_embeddings")
         prefix = self._prefix(row.policy)
-        text = row.text.decode("utf-8", "replace")
-        query = self._prompt.query(text, prefix.max_text_tokens)
-        if prefix.length + len(query.ids) > self._max_positions:
-            raise PromptError("policy and text do not fit the model", "text_too_long")
+        # A listing of several pictures has as many rows, all of the same text.
+        if row.text not in texts:
+            texts[row.text] = self._prompt.read(row.text.decode("utf-8", "replace"))
+        query = self._prompt.query(texts[row.text], prefix.max_text_tokens)
         return _Asked(index, row, query, prefix)
 
     def _prefix(self, policy: bytes) -> Prefix:
@@ -194,8 +215,7 @@ class LanguageDecoder:
             ids = self._prompt.prefix(bundle.instruction, bundle.samples)
         except PromptError as exc:
             raise PromptError(str(exc), "policy_invalid") from exc
-        if len(ids) >= self._max_positions:
-            raise PromptError("the policy does not fit the model", "text_too_long")
+        limit = self._text_limit(len(ids), bundle.max_text_tokens)
         embeddings = np.zeros((1, self.picture_tokens, self.width), np.float32)
         if len(bundle.pixels):
             (embeddings,) = self._vision.run(None, {"pixels": bundle.pixels})
@@ -205,21 +225,48 @@ class LanguageDecoder:
             outputs, {"input_ids": np.array([ids], np.int64), "image_embeddings": flat}
         )
         keys_values = dict(zip(self._past_names, values, strict=True))
-        return Prefix(digest, len(ids), keys_values, bundle.max_text_tokens)
+        return Prefix(digest, len(ids), keys_values, limit)
+
+    def _text_limit(self, prefix_tokens: int, wanted: int | None) -> int:
+        """Tokens of text that are read behind a prefix; texts are cut to it."""
+        most = self._prompt.template.max_text_tokens
+        wanted = min(wanted or most, most)
+        room = self._max_positions - prefix_tokens - self._prompt.frame_tokens
+        if room < min(wanted, _LEAST_TEXT_TOKENS):
+            raise PromptError(f"{prefix_tokens} tokens leave no room for texts", "policy_too_long")
+        return min(wanted, room)
 
     def _batches(self, group: list[_Asked]) -> Iterator[list[_Asked]]:
         """Rows of like length together, so that a long text does not pad the short ones."""
         batch: list[_Asked] = []
         for asked in sorted(group, key=lambda asked: asked.order):
             longest = len(asked.query.ids)
-            padded = longest * (len(batch) + 1)
+            fits = self._fits(len(batch) + 1, longest, asked.prefix.length)
             wasteful = batch and longest > 1.5 * len(batch[0].query.ids) + 32
-            if batch and (padded > self._options.batch_tokens or wasteful):
+            if batch and (wasteful or not fits):
                 yield batch
                 batch = []
             batch.append(asked)
         if batch:
             yield batch
+
+    def _fits(self, rows: int, longest: int, prefix_tokens: int) -> bool:
+        """Whether so many rows can run together: layers grow with the one, attention the other."""
+        tokens = rows * longest
+        attention = tokens * (prefix_tokens + longest)
+        return tokens <= self._options.batch_tokens and attention <= self._options.batch_attention
+
+    def _run_apart(self, batch: list[_Asked], results: list[Result]) -> None:
+        """Run a batch; one that fails again row by row, so that only the guilty row fails."""
+        try:
+            self._run(batch, results)
+        except Exception:  # noqa: BLE001 - unrelated requests share a batch
+            _log.exception("a batch of %d rows failed", len(batch))
+            if len(batch) == 1:
+                results[batch[0].index].status = "internal"
+                return
+            for asked in batch:
+                self._run_apart([asked], results)
 
     def _run(self, batch: list[_Asked], results: list[Result]) -> None:
         logits = self._verdict_graph.run(["logits"], self._feeds(batch))[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from stream_judge.errors import (
     BadOutputError,
+    ConfigError,
     ImageNotFoundError,
     ImageTimeoutError,
     PolicyError,
     TritonTimeoutError,
     TritonUnavailableError,
 )
+from stream_judge.images.spec import PixelSpec
 from stream_judge.schema import verdict_schema
-from stream_judge.testing import StubImages, StubJudge, make_record
+from stream_judge.testing import MODEL, StubImages, StubJudge, make_record
 from stream_judge.verdict import Outcome
 
 EVENT: dict[str, Any] = {
@@ -220,6 +223,24 @@ async def test_a_policy_the_server_refuses_ends_the_worker(make_judge: Any) -> N
     with pytest.raises(PolicyError, match="exact"):
         await judge.check_policies()
     with pytest.raises(PolicyError, match="exact"):
+        await judge.judge(make_record(EVENT))
+
+
+async def test_a_verdict_names_the_model_that_judged_it(make_judge: Any) -> None:
+    client = StubJudge()
+    judge = make_judge(client=client)
+    before = verdict_of(await judge.judge(make_record(EVENT)))
+    client.digest, client.model = "b" * 64, replace(MODEL, version="2")
+    after = verdict_of(await judge.judge(make_record(EVENT)))
+    assert (before["model"]["version"], after["model"]["version"]) == ("1", "2")
+    assert after["model"]["digest"] == "b" * 64
+
+
+async def test_a_model_that_wants_other_pictures_is_nobodys_outcome(make_judge: Any) -> None:
+    client = StubJudge()
+    judge = make_judge(client=client)
+    client.digest, client.model = "b" * 64, replace(MODEL, pixels=PixelSpec(8, crop="none"))
+    with pytest.raises(ConfigError, match="preparation changed"):
         await judge.judge(make_record(EVENT))
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from stream_judge.errors import TritonTimeoutError, TritonUnavailableError
+from stream_judge.errors import BadOutputError, TritonTimeoutError, TritonUnavailableError
 from stream_judge.serving.bundle import digest_of, pack_bundle
 from stream_judge.testing_triton import SIZE, StubTriton
 from stream_judge.triton import PolicyBundle, TritonJudge
@@ -121,3 +121,30 @@ async def test_an_outage_and_a_slow_answer_are_told_apart(stub: StubTriton) -> N
 async def test_the_model_says_how_pictures_are_prepared(client: TritonJudge) -> None:
     spec = await client.spec()
     assert (spec.pixels.size, spec.picture_tokens, spec.max_batch_size) == (SIZE, 4, 32)
+
+
+async def test_requests_keep_to_the_models_batch_size(
+    stub: StubTriton, client: TritonJudge
+) -> None:
+    stub.max_batch_size = 3
+    await client.judge(PIXELS, "known", EXACT)
+    with pytest.raises(BadOutputError, match="batch size 8"):
+        await asyncio.gather(*(client.judge(PIXELS, f"text {i}", EXACT) for i in range(8)))
+    await client.spec()
+    stub.rows.clear()
+    await asyncio.gather(*(client.judge(PIXELS, f"text {i}", EXACT) for i in range(9)))
+    assert stub.rows == [3, 3, 3]
+
+
+async def test_pictures_of_another_size_are_refused(stub: StubTriton, client: TritonJudge) -> None:
+    stub.parameters["image_size"] = str(2 * SIZE)
+    assert (await client.spec()).pixels.size == 2 * SIZE
+    with pytest.raises(BadOutputError, match="unexpected shape"):
+        await client.judge(PIXELS, "text", EXACT)
+
+
+async def test_a_policy_that_is_refused_is_told_once(stub: StubTriton, client: TritonJudge) -> None:
+    stub._status = lambda _: "policy_too_long"
+    rows = await asyncio.gather(*(client.judge(PIXELS, f"text {i}", EXACT) for i in range(5)))
+    assert [row.status for row in rows] == ["policy_too_long"] * 5
+    assert stub.rows == [5, 1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -63,3 +65,52 @@ def test_a_fetch_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(EnvironmentProblem, match="no such artifact"):
         kafka_jars.kafka_jars()
     assert list((tmp_path / "cache/stream-judge").iterdir()) == []
+
+
+@pytest.fixture
+def slow_maven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Maven that takes a minute; the file is where it writes its process id."""
+    maven, started = tmp_path / "mvn", tmp_path / "started"
+    maven.write_text(
+        f"#!/bin/sh\necho $$ > {started}.new\nmv {started}.new {started}\nexec sleep 60\n"
+    )
+    maven.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(maven))
+    return started
+
+
+async def test_a_fetch_that_is_cancelled_stops_maven(tmp_path: Path, slow_maven: Path) -> None:
+    fetching = asyncio.create_task(kafka_jars.fetch_kafka_jars())
+    async with asyncio.timeout(30):
+        while not slow_maven.exists():
+            await asyncio.sleep(0.01)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+        # The thread ends by itself; what it made goes with it.
+        while list((tmp_path / "cache/stream-judge").iterdir()):
+            await asyncio.sleep(0.01)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(slow_maven.read_text()), 0)
+
+
+def test_a_fetch_that_was_stopped_before_it_began_starts_no_maven(slow_maven: Path) -> None:
+    maven = kafka_jars._Maven()
+    maven.stop()
+    with pytest.raises(EnvironmentProblem, match="stopped"):
+        kafka_jars._jars(maven)
+    assert not slow_maven.exists()
+
+
+async def test_a_fetch_that_is_awaited_gives_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maven = tmp_path / "mvn"
+    maven.write_text(
+        '#!/bin/sh\nfor a; do case $a in -DoutputDirectory=*) mkdir "${a#*=}";; esac; done\n'
+    )
+    maven.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(maven))
+    folder = await kafka_jars.fetch_kafka_jars()
+    assert folder.is_dir()
+    assert kafka_jars.kafka_jars() == folder

@@ -55,6 +55,7 @@ GOOD = {
         _with({**GOOD, "samples": [{"text": "a", "answer": "yes"}] * 2}),
         _with({**GOOD, "max_text_tokens": 0}),
         _with({**GOOD, "instruction": 5}),
+        bytes(save({"pixels": PIXELS}, metadata={"policy": "[" * 100_000})),
         _with(GOOD, PIXELS.astype(np.float32)),
         _with(GOOD, PIXELS[:, :3]),
     ],
@@ -70,7 +71,7 @@ def test_a_picture_of_another_size_is_not_packed() -> None:
 
 
 def _prefix(name: str, floats: int = 10) -> Prefix:
-    return Prefix(name, 1, {"k": np.zeros(floats, np.float32)}, None)
+    return Prefix(name, 1, {"k": np.zeros(floats, np.float32)}, 9)
 
 
 def test_the_least_recently_used_prefix_goes_first() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
+
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from stream_judge.serving.prompt import (
     PromptError,
@@ -10,21 +12,7 @@ from stream_judge.serving.prompt import (
     clean_text,
 )
 
-TEMPLATE = {
-    "version": 1,
-    "bos": "<s>",
-    "image": "<image>",
-    "before_instruction": "Instruction: ",
-    "after_instruction": "\n",
-    "before_image": "",
-    "after_image": "Text:",
-    "text_prefix": " ",
-    "after_text": "\nAnswer:",
-    "positive": " Yes",
-    "negative": " No",
-    "after_answer": "\n",
-    "max_text_tokens": 40,
-}
+Fields = dict[str, str | int]
 HOSTILE = [
     "<image>",
     "</s><s>",
@@ -37,24 +25,13 @@ HOSTILE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<pad>", "<s>", "</s>", "<image>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    made.train_from_iterator(["Text: red mug\nAnswer: Yes\nAnswer: No"] * 5, trainer)
-    return made
-
-
 @pytest.fixture
-def prompt(tokenizer: Tokenizer) -> PromptTokenizer:
-    return PromptTokenizer(tokenizer, PromptTemplate.from_mapping(TEMPLATE), picture_tokens=3)
+def prompt(tokenizer: Tokenizer, template: Fields) -> PromptTokenizer:
+    return make_prompt(tokenizer, template)
+
+
+def make_prompt(tokenizer: Tokenizer, template: Fields) -> PromptTokenizer:
+    return PromptTokenizer(tokenizer, PromptTemplate.from_mapping(template), picture_tokens=3)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -101,15 +78,96 @@ def test_prefix_and_query_are_the_joined_prompt(prompt: PromptTokenizer) -> None
     "change", [{"bos": "<none>"}, {"positive": " Yes", "negative": " Yes"}, {"image": "<x>"}]
 )
 def test_a_template_that_does_not_fit_the_tokenizer_is_refused(
-    tokenizer: Tokenizer, change: dict[str, str]
+    tokenizer: Tokenizer, template: Fields, change: Fields
 ) -> None:
     with pytest.raises(ValueError, match=r"prompt\.json"):
-        PromptTokenizer(
-            tokenizer, PromptTemplate.from_mapping({**TEMPLATE, **change}), picture_tokens=3
-        )
+        make_prompt(tokenizer, {**template, **change})
 
 
 @pytest.mark.parametrize("change", [{"version": "1"}, {"surprise": 1}, {"bos": 3}])
-def test_a_template_of_another_shape_is_refused(change: dict[str, object]) -> None:
+def test_a_template_of_another_shape_is_refused(
+    template: Fields, change: dict[str, object]
+) -> None:
     with pytest.raises(ValueError, match=r"prompt\.json"):
-        PromptTemplate.from_mapping({**TEMPLATE, **change})
+        PromptTemplate.from_mapping({**template, **change})
+
+
+# 100,000 characters, which is what a worker sends at most. Without bounds the first two take
+# 20 s each, the third gives 1.8 million characters to the tokenizer.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + "\u0300" * 50_000 + "\u0316" * 50_000,
+        "a" + ("\u0300" * 29 + "\uff9e") * 3_300,
+        "\ufdfa" * 100_000,
+        "\u200b" * 100_000,
+        "\U0001f600" * 100_000,
+    ],
+    ids=["marks", "marks in disguise", "eighteen for one", "nothing", "four bytes each"],
+)
+def test_no_text_takes_long(prompt: PromptTokenizer, text: str) -> None:
+    begun = time.process_time()
+    read = prompt.read("mug " + text)
+    assert time.process_time() - begun < 1.0
+    assert len(read.ids) <= 40
+    # Whatever was cut is known to be cut.
+    assert read.tokens > len(read.ids)
+
+
+@pytest.mark.parametrize(
+    "text", ["red mug ", "\u8d64\u3044", "mug e\u0301 ", "No", "x\n\n\n\n", "a\u0302\u0323"]
+)
+def test_a_text_that_is_too_long_keeps_the_tokens_that_are_read(
+    prompt: PromptTokenizer, text: str
+) -> None:
+    whole = " " + clean_text(text * 2_000)
+    assert list(prompt.read(text * 2_000).ids) == prompt._tokenizer.encode(whole).ids[:40]
+
+
+def test_thirty_marks_stay_on_a_letter() -> None:
+    marks = "\u0316" * 5 + "\u0301" * 25
+    assert clean_text("x" + marks) == "x" + marks
+    assert clean_text("x" + marks + "\u0301 y") == "x" + marks + " y"
+
+
+def test_leading_space_does_not_count_as_text(prompt: PromptTokenizer) -> None:
+    assert prompt.read("\n" * 99_000 + "red mug") == prompt.read("red mug")
+
+
+@pytest.fixture
+def chat(tokenizer: Tokenizer) -> Tokenizer:
+    """One with added tokens that are not marked special, as chat models have them."""
+    tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False), "<think>"])
+    return tokenizer
+
+
+@pytest.mark.parametrize("text", ["<tool_call>", "\uff1cthink\uff1e", "<tool_\u200bcall><think>"])
+def test_an_added_token_is_text_like_any_other(
+    chat: Tokenizer, template: Fields, text: str
+) -> None:
+    prompt = make_prompt(chat, template)
+    added = set(chat.get_added_tokens_decoder())
+    ids = prompt.query("mug " + text).ids
+    assert [token for token in ids if token in added] == [prompt.image_id] * 3
+    prefix = prompt.prefix("Judge. " + text, [("mug " + text, True)])
+    assert [token for token in prefix if token in added] == [1, *[prompt.image_id] * 3]
+    # Its letters are read, not left out.
+    assert prompt._tokenizer.decode(prompt.read("mug " + text).ids) == " " + clean_text(
+        "mug " + text
+    )
+
+
+def test_a_templates_own_added_tokens_stay(chat: Tokenizer, template: Fields) -> None:
+    prompt = make_prompt(chat, {**template, "after_text": "<think>"})
+    assert prompt.query("red mug").ids[-1] == chat.token_to_id("<think>")
+
+
+def test_an_added_token_that_is_a_word_of_the_vocabulary_is_left_out(template: Fields) -> None:
+    words = ["<s>", "<image>", "<pad>", "Text:", "red", "mug", "Answer:", "Yes", "No"]
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<pad>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens(["<s>", "<image>", "<pad>"])
+    prompt = make_prompt(made, template)
+    assert prompt.read("red <image> mug <s>") == prompt.read("red mug")
+    with pytest.raises(PromptError, match="nothing is left"):
+        prompt.query("<image>")

@@ -19,13 +19,13 @@ class Prefix:
         digest: The bundle's name.
         length: Tokens of the prefix.
         keys_values: Graph input name -> float32 [1, heads, length, head size].
-        max_text_tokens: The policy's own limit, or None.
+        max_text_tokens: Tokens of a listing's text that are read under it.
     """
 
     digest: str
     length: int
     keys_values: dict[str, Array]
-    max_text_tokens: int | None
+    max_text_tokens: int
 
     @property
     def nbytes(self) -> int:

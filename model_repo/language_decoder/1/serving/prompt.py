@@ -13,6 +13,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -20,6 +21,12 @@ from tokenizers import Tokenizer
 # Kept of the control and format characters: the line break, which lists and paragraphs need.
 _KEPT = "\n"
 _DROPPED_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Cn"})
+# Unicode's own bound (UAX 15, stream-safe text): no writing puts more marks on a letter.
+_MAX_MARKS = 30
+# No marks themselves, but NFKC makes marks of them.
+_BECOME_MARKS = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")
+# Characters. Longer tokens are runs of one of them (spaces, rules): no text consists of those.
+_LONGEST_TOKEN = 32
 
 
 class PromptError(ValueError):
@@ -30,16 +37,39 @@ class PromptError(ValueError):
         self.status = status
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: str, max_chars: int | None = None) -> str:
     """Text as the model may read it: NFKC, no control or format characters, stripped.
 
     Normalisation comes first and tokenisation after it, because NFKC and the removal of
-    zero-width characters can create what looks like a control token.
+    zero-width characters can create what looks like a control token. The time it takes grows
+    no faster than the text, whatever the text is.
+
+    Args:
+        text: As it was written.
+        max_chars: Characters that are read, and that are given back, at most; None: all.
     """
-    spaced = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    normal = unicodedata.normalize("NFKC", spaced)
+    begun = text.lstrip()[:max_chars]
+    spaced = begun.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    normal = unicodedata.normalize("NFKC", _bound_marks(spaced))
     kept = (c for c in normal if c in _KEPT or unicodedata.category(c) not in _DROPPED_CATEGORIES)
-    return "".join(kept).strip()
+    # Once more, because NFKC makes up to 18 characters of one.
+    return "".join(islice(kept, max_chars)).strip()
+
+
+def _bound_marks(text: str) -> str:
+    """The text without what is beyond `_MAX_MARKS` combining marks in a row.
+
+    NFKC puts the marks of a run in order by insertion: its time grows with the square of the
+    run, and a text that is one run would take half a minute.
+    """
+    if text.isascii():
+        return text
+    kept, run = [], 0
+    for c in text:
+        run = run + 1 if unicodedata.combining(c) or c in _BECOME_MARKS else 0
+        if run <= _MAX_MARKS:
+            kept.append(c)
+    return "".join(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +129,21 @@ class PromptTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A listing's text as the model reads it.
+
+    Attributes:
+        ids: Its first tokens, as many as the template lets be read; none if nothing is left
+            of the text after cleaning.
+        tokens: How many it has in all; where the text was cut before it was tokenised, how
+            many were found, and one for the rest.
+    """
+
+    ids: tuple[int, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """Token ids of one listing.
 
@@ -117,7 +162,7 @@ class PromptTokenizer:
     """Turns instructions, samples and listings into token ids.
 
     Args:
-        tokenizer: The model's tokenizer; special tokens are disabled for all text.
+        tokenizer: The model's tokenizer; added tokens are disabled for all text.
         template: The fixed parts.
         picture_tokens: Slots a picture takes.
 
@@ -134,7 +179,6 @@ class PromptTokenizer:
         self._tokenizer = tokenizer
         self.template = template
         self._picture_tokens = picture_tokens
-        self._forbidden = frozenset(tokenizer.get_added_tokens_decoder())
         self._image = self._token(template.image)
         self._bos = [self._token(template.bos)] if template.bos else []
         self._before_image = self._encode(template.before_image)
@@ -145,22 +189,33 @@ class PromptTokenizer:
         self.negative = self._encode(template.negative)[0]
         if self.positive == self.negative:
             raise ValueError("prompt.json: both answers begin with the same token")
+        # From here on all that is encoded is text.
+        self._tokenizer = _disarmed(tokenizer)
+        self._forbidden = {*tokenizer.get_added_tokens_decoder(), self._image, *self._bos}
+        # No token covers more than the longest: what lies beyond is not among those read.
+        # (NFKC can join four characters into one, but no text is longest tokens throughout.)
+        self._max_chars = (template.max_text_tokens + 1) * _longest_token(tokenizer)
 
     @property
     def image_id(self) -> int:
         """The id that stands for one embedding of a picture."""
         return self._image
 
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of a query besides its text."""
+        segments = (self._before_image, self._after_image, self._after_text)
+        return self._picture_tokens + sum(map(len, segments))
+
     def prefix(self, instruction: str, samples: Sequence[tuple[str, bool]]) -> list[int]:
         """Token ids of a policy: instruction, then every sample with its answer.
 
         Raises:
-            PromptError: `text_empty` for an empty sample text, `policy_invalid` if a text
-                yields control tokens.
+            PromptError: `text_empty` for an empty sample text.
         """
         template = self.template
         said = template.before_instruction + clean_text(instruction) + template.after_instruction
-        ids = [*self._bos, *self._plain(said, "policy_invalid")]
+        ids = [*self._bos, *self._plain(said)]
         for text, answer in samples:
             ids += self.query(text).ids
             ids.append(self.positive if answer else self.negative)
@@ -168,26 +223,35 @@ class PromptTokenizer:
         self._count_slots(ids, len(samples))
         return ids
 
-    def query(self, text: str, max_tokens: int | None = None) -> Query:
+    def read(self, text: str) -> Text:
+        """A listing's text, cleaned and tokenised; what is empty stays empty.
+
+        Args:
+            text: As the seller wrote it.
+        """
+        cleaned = clean_text(text, self._max_chars)
+        found = self._plain(self.template.text_prefix + cleaned) if cleaned else []
+        is_cut = len(text.strip()) > self._max_chars or len(cleaned) == self._max_chars
+        return Text(tuple(found[: self.template.max_text_tokens]), len(found) + is_cut)
+
+    def query(self, text: str | Text, max_tokens: int | None = None) -> Query:
         """Token ids of a listing.
 
         Args:
-            text: As the seller wrote it; it is cleaned here.
+            text: As the seller wrote it, or as `read` gave it.
             max_tokens: The policy's limit; the template's holds beside it.
 
         Raises:
             PromptError: `text_empty` if nothing is left after cleaning.
         """
-        cleaned = clean_text(text)
-        if not cleaned:
+        found = self.read(text) if isinstance(text, str) else text
+        if not found.ids:
             raise PromptError("nothing is left of the text after cleaning", "text_empty")
-        found = self._plain(self.template.text_prefix + cleaned, "internal")
-        limit = min(max_tokens or self.template.max_text_tokens, self.template.max_text_tokens)
-        kept = found[:limit]
+        kept = found.ids[:max_tokens]
         slots = [self._image] * self._picture_tokens
         ids = [*self._before_image, *slots, *self._after_image, *kept, *self._after_text]
         self._count_slots(ids, 1)
-        return Query(tuple(ids), len(kept), len(found) - len(kept))
+        return Query(tuple(ids), len(kept), found.tokens - len(kept))
 
     def _token(self, name: str) -> int:
         token = self._tokenizer.token_to_id(name)
@@ -198,13 +262,40 @@ class PromptTokenizer:
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
 
-    def _plain(self, text: str, status: str) -> list[int]:
-        ids = self._encode(text)
-        if not self._forbidden.isdisjoint(ids):
-            raise PromptError("text became control tokens; the tokenizer is not safe", status)
-        return ids
+    def _plain(self, text: str) -> list[int]:
+        """Token ids of untrusted text.
+
+        Added tokens are disarmed; one that the vocabulary itself gives for a word is left
+        out. A seller who writes such a word gets a verdict on the rest.
+        """
+        return [token for token in self._encode(text) if token not in self._forbidden]
 
     def _count_slots(self, ids: Iterable[int], pictures: int) -> None:
         slots = sum(1 for token in ids if token == self._image)
         if slots != pictures * self._picture_tokens:
             raise PromptError(f"{slots} picture slots for {pictures} pictures", "internal")
+
+
+def _disarmed(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer to which every added token is text like any other.
+
+    `encode_special_tokens` does that for special tokens only, and chat models have added
+    ones that are not marked special.
+    """
+    armed = [t for t in tokenizer.get_added_tokens_decoder().values() if not t.special]
+    if not armed:
+        return tokenizer
+    disarmed = Tokenizer.from_str(tokenizer.to_str())
+    for token in armed:
+        token.special = True
+    disarmed.add_special_tokens(armed)
+    disarmed.encode_special_tokens = True
+    return disarmed
+
+
+def _longest_token(tokenizer: Tokenizer) -> int:
+    """Characters that one token covers at most, within `_LONGEST_TOKEN`."""
+    ids = [[token] for token in tokenizer.get_vocab(with_added_tokens=False).values()]
+    longest = max(map(len, tokenizer.decode_batch(ids, skip_special_tokens=False)))
+    # One more, because some decoders drop the space that a word begins with.
+    return min(longest + 1, _LONGEST_TOKEN)
