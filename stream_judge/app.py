@@ -16,6 +16,7 @@ from stream_judge.settings import KafkaSettings
 
 _SCHEME = "streamjudge"
 drivers.TRANSPORTS.aliases[_SCHEME] = "stream_judge.source:SourceTransport"
+_METADATA_MS = 30_000
 
 
 class WorkerApp(faust.App):  # type: ignore[misc]  # faust has no types
@@ -41,6 +42,8 @@ def build_app(kafka: KafkaSettings) -> faust.App:
         broker_commit_interval=1.0,
         consumer_group_instance_id=kafka.instance_id,
         consumer_auto_offset_reset="earliest",
+        # So long a source topic, or a partition, that was made after the start is not seen.
+        consumer_metadata_max_age_ms=_METADATA_MS,
         # Events, not bytes: what waits here is outside the window's bound.
         stream_buffer_maxsize=32,
         stream_wait_empty=False,
