@@ -291,14 +291,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     They cannot be refused: Kubernetes gives every pod variables with the names of its
     services, and one of those may be called `stream-judge`.
     """
-    fields = Settings.model_fields
-    known = {
-        f"{_PREFIX}{section}__{name}".upper()
-        for section, field in fields.items()
-        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel)
-        for name in kind.model_fields
-    }
-    known |= {f"{_PREFIX}{name}".upper() for name in fields}
+    known = _variables()
     return sorted(
         name
         for name in environment
@@ -306,16 +299,21 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     )
 
 
+def _variables() -> dict[str, Any]:
+    """The type of each setting, whole sections too, by the name of its variable."""
+    found: dict[str, Any] = {}
+    for section, field in Settings.model_fields.items():
+        found[f"{_PREFIX}{section}".upper()] = field.annotation
+        for name, option in getattr(field.annotation, "model_fields", {}).items():
+            found[f"{_PREFIX}{section}__{name}".upper()] = option.annotation
+    return found
+
+
 def _unreadable() -> str:
     """Which variable holds a list or an object that is no JSON, and how one looks."""
-    lists = {
-        f"{_PREFIX}{section}__{name}".upper()
-        for section, field in Settings.model_fields.items()
-        for name, option in getattr(field.annotation, "model_fields", {}).items()
-        if get_origin(option.annotation) in (tuple, list, dict, set, frozenset)
-    }
+    known = _variables()
     for name, value in sorted(os.environ.items()):
-        if name.upper() not in lists:
+        if get_origin(known.get(name.upper())) not in (tuple, list, dict, set, frozenset):
             continue
         try:
             json.loads(value)

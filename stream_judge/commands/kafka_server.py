@@ -6,7 +6,6 @@ import structlog
 
 from stream_judge.commands.foreground import serve
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
-from stream_judge.embedded.kafka_jars import fetch_kafka_jars
 from stream_judge.logs import set_up_logs
 from stream_judge.settings import LogSettings
 
@@ -16,15 +15,9 @@ async def run_kafka(options: KafkaOptions) -> int:
     set_up_logs(LogSettings(format="console"))
     log = structlog.get_logger("kafka")
     cluster = EmbeddedKafka(options, on_line=lambda line: log.info("kafka", line=line))
-
-    async def start() -> None:
-        # Before the cluster asks for the jars itself: this fetch can be stopped.
-        await fetch_kafka_jars()
-        await cluster.start()
-
     return await serve(
         cluster,
-        start,
+        cluster.start,
         on_ready=lambda: log.info("kafka_ready", bootstrap_servers=cluster.bootstrap),
         on_starting=lambda taken_s: log.info("kafka_starting", taken_s=round(taken_s)),
     )

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stream_judge.embedded.kafka_jars import find_java, kafka_jars
+from stream_judge.embedded.kafka_jars import fetch_kafka_jars, find_java, kafka_jars
 from stream_judge.errors import EnvironmentProblem
 from stream_judge.processes import ChildProcess, OnLine, free_port, port_in_use
 
@@ -205,7 +205,7 @@ class EmbeddedKafka:
             EnvironmentProblem: No Java, no jars, a port in use, or a node does not start;
                 nothing is left running.
         """
-        await asyncio.to_thread(kafka_jars)
+        await fetch_kafka_jars()
         folder = self._options.folder
         if folder is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="stream-judge-kafka-")

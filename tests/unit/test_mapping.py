@@ -110,11 +110,12 @@ def test_a_function_that_fails_on_a_key_finds_no_id() -> None:
     mapping = Mapping(
         MappingFile(product_id="id", text={}, images="images", key_to_product_id="to_string(@)")
     )
+    usual = sys.getrecursionlimit()
     sys.setrecursionlimit(600)
     try:
         assert mapping.key_to_product_id(make_record(None, key=deep)) is None
     finally:
-        sys.setrecursionlimit(1_000)
+        sys.setrecursionlimit(usual)
 
 
 def test_a_number_that_no_verdict_could_hold_is_no_revision() -> None:
