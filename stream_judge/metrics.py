@@ -58,7 +58,7 @@ class Metrics:
         self.circuit_open = Gauge(
             "stream_judge_circuit_open",
             "1 while something of the operator's is known to be out (triton, kafka, resolver, "
-            "object_store, decoder), or one picture of an own store is waited for.",
+            "object_store, machine, decoder), or one picture of an own store is waited for.",
             ("dependency",),
             registry=self.registry,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,8 +50,8 @@ class Outages:
 
 
 @dataclass(slots=True)
-class _Failures:
-    """Those of one caller, as far as others got answers between them.
+class Failures:
+    """Those of one caller of a circuit, as far as others got answers between them.
 
     Attributes:
         answered: Answers that there had been, to anybody, at the last look.
@@ -82,6 +83,8 @@ class Circuit:
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
+        says_nothing: Whether one that is none tells nothing of the dependency either. Any other
+            shows that it was reached, and closes the circuit.
         alone_s: An attempt that goes on failing for so long while others get answers has met
             no outage: it fails alone. None: it is repeated for ever. Others are other callers,
             and what `call` is given to ask where there may be none.
@@ -99,6 +102,7 @@ class Circuit:
         first_s: float,
         last_s: float,
         is_outage: Callable[[Exception], bool],
+        says_nothing: Callable[[Exception], bool] = lambda exc: False,
         alone_s: float | None = None,
         on_retry: Callable[[Exception, float], None] = lambda exc, wait_s: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -110,6 +114,7 @@ class Circuit:
         self._first_s = first_s
         self._last_s = last_s
         self._is_outage = is_outage
+        self._says_nothing = says_nothing
         self._alone_s = alone_s
         self._clock = clock
         self._answered = 0
@@ -140,19 +145,41 @@ class Circuit:
         Raises:
             Exception: What the attempt raises that is no outage, or that it meets alone.
         """
+        with self.caller() as failures:
+            return await self.repeat(failures, attempt, answers_else)
+
+    @contextmanager
+    def caller(self) -> Iterator[Failures]:
+        """Within it, the failures of one caller are counted, who may go elsewhere in between."""
         self._callers += 1
-        failures = _Failures(self._answered, f"{self._part}#{self._callers}")
+        failures = Failures(self._answered, f"{self._part}#{self._callers}")
         try:
-            return await self._repeat(attempt, answers_else or _unknown, failures)
+            yield failures
         finally:
             self._outages.end(self._name, failures.part)
 
-    async def _repeat(
+    async def repeat(
         self,
+        failures: Failures,
         attempt: Callable[[], Awaitable[Result]],
-        ask: Callable[[], Awaitable[bool]],
-        failures: _Failures,
+        answers_else: Callable[[], Awaitable[bool]] | None = None,
+        *,
+        failed: Exception | None = None,
     ) -> Result:
+        """As `call`, for a caller that comes more than once.
+
+        Args:
+            failures: The caller's, of `caller`.
+            attempt: Tries.
+            answers_else: See `call`.
+            failed: An outage that the caller has met already, outside.
+
+        Raises:
+            Exception: What the attempt raises that is no outage, or that it meets alone.
+        """
+        ask = answers_else or _unknown
+        if failed is not None:
+            await self._note(failed, ask, failures, probing=False)
         while True:
             if failures.wait_s:
                 await self._pause(failures.wait_s)
@@ -174,7 +201,7 @@ class Circuit:
         self,
         attempt: Callable[[], Awaitable[Result]],
         ask: Callable[[], Awaitable[bool]],
-        failures: _Failures,
+        failures: Failures,
         *,
         probing: bool,
     ) -> tuple[Result] | None:
@@ -183,22 +210,34 @@ class Circuit:
             result = await attempt()
         except Exception as exc:
             if not self._is_outage(exc):
-                # It was reached: whatever is wrong is wrong with this attempt.
-                self._answer(probing=probing)
+                if not self._says_nothing(exc):
+                    # It was reached: whatever is wrong is wrong with this attempt.
+                    self._answer(probing=probing)
                 raise
-            is_out = not await ask()
-            if not is_out:
-                self._answer(probing=probing)
-            if self._fails_alone(failures):
-                if probing:
-                    self._close()
-                raise
-            self._prolong(exc, failures, is_out=is_out, probing=probing)
+            await self._note(exc, ask, failures, probing=probing)
             return None
         self._answer(probing=probing)
         return (result,)
 
-    def _fails_alone(self, failures: _Failures) -> bool:
+    async def _note(
+        self,
+        exc: Exception,
+        ask: Callable[[], Awaitable[bool]],
+        failures: Failures,
+        *,
+        probing: bool,
+    ) -> None:
+        """Have an outage waited for; raises it where it is met alone."""
+        is_out = not await ask()
+        if not is_out:
+            self._answer(probing=probing)
+        if self._fails_alone(failures):
+            if probing:
+                self._close()
+            raise exc
+        self._prolong(exc, failures, is_out=is_out, probing=probing)
+
+    def _fails_alone(self, failures: Failures) -> bool:
         """Count one more failure of a caller: is it, by now, the only one who fails."""
         if self._alone_s is None or self._answered == failures.answered:
             return False
@@ -218,7 +257,7 @@ class Circuit:
         self._wait_s = 0.0
         self._outages.end(self._name, self._part)
 
-    def _prolong(self, exc: Exception, failures: _Failures, *, is_out: bool, probing: bool) -> None:
+    def _prolong(self, exc: Exception, failures: Failures, *, is_out: bool, probing: bool) -> None:
         """Set the wait before the next attempt: everybody's, or this caller's own."""
         if not is_out:
             failures.wait_s = self._longer(failures.wait_s)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from stream_judge.errors import EnvironmentProblem, ImageDecodeError, ImageTooLargeError
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images import decoder_child
+from stream_judge.images.line import Line, Place
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.spec import PixelSpec
@@ -73,7 +75,9 @@ class _Child:
         assert stdin is not None
         assert stdout is not None
         head = json.dumps({**asdict(spec), "length": len(data)}).encode()
-        stdin.write(head + b"\n" + data)
+        # Apart: one copy less of what may be the largest picture there is.
+        stdin.write(head + b"\n")
+        stdin.write(data)
         await stdin.drain()
         answer = json.loads(await stdout.readline() or b'{"error": "dead", "message": "died"}')
         self.served += 1
@@ -94,8 +98,18 @@ class _Child:
         await self.process.wait()
 
 
+@dataclass(slots=True)
+class _Seat:
+    """Where a child is, or is yet to be started."""
+
+    child: _Child | None = None
+
+
 class ImageDecoder:
     """Decodes untrusted bytes in child processes.
+
+    Pictures are decoded in the order in which they were begun (see `Line`), and a picture keeps
+    its turn over both of its tries: it goes behind nobody.
 
     A child that dies, hangs or runs out of memory costs the one picture it was at. A picture is
     blamed for a death, or for taking too long, only when a child that was started for it fails
@@ -120,21 +134,22 @@ class ImageDecoder:
         self._freeze = freeze or FreezeTicker()
         self._options = options
         self._spec = spec
-        self._idle: asyncio.Queue[_Child | None] = asyncio.Queue()
+        self._line = Line(options.decoders, options.max_waiting_bytes)
+        # Children start with their first picture.
+        self._idle = [_Seat() for _ in range(options.decoders)]
         self._all: set[_Child] = set()
-
-    async def start(self) -> None:
-        """Make the pool; children start with their first picture."""
-        for _ in range(self._options.decoders):
-            self._idle.put_nowait(None)
 
     async def close(self) -> None:
         """End all children."""
         await asyncio.gather(*(child.kill() for child in self._all))
         self._all.clear()
 
-    async def decode(self, data: bytes) -> Decoded:
-        """The picture in `data`.
+    def place(self) -> AbstractContextManager[Place]:
+        """Within it, a picture is on its way to be decoded, behind those that already are."""
+        return self._line.place()
+
+    async def decode(self, data: bytes, place: Place) -> Decoded:
+        """The picture in `data`, once it is its place's turn.
 
         Raises:
             ImageTooLargeError: More pixels, or more memory, than allowed.
@@ -142,11 +157,19 @@ class ImageDecoder:
                 did not finish.
             EnvironmentProblem: No child can be started, and there is no patience.
         """
+        async with place.turn(len(data)):
+            seat = self._idle.pop()
+            try:
+                return await self._decoded(data, seat)
+            finally:
+                self._idle.append(seat)
+
+    async def _decoded(self, data: bytes, seat: _Seat) -> Decoded:
         failures = 0
         while True:
             started = self._freeze.now()
             try:
-                return await self._attempt(data, fresh=failures > 0)
+                return await self._attempt(data, seat)
             except _FAILURES as exc:
                 failure = exc
             late = isinstance(failure, TimeoutError)
@@ -157,34 +180,29 @@ class ImageDecoder:
                 what = "took too long to decode" if late else "killed two decoders"
                 raise ImageDecodeError(f"the picture {what}") from failure
 
-    async def _attempt(self, data: bytes, *, fresh: bool) -> Decoded:
-        child = await self._idle.get()
+    async def _attempt(self, data: bytes, seat: _Seat) -> Decoded:
+        """One try; a child that fails at it is gone, and the next try gets a fresh one."""
+        child = seat.child
+        if child is None:
+            child = seat.child = await self._start_child()
         keep = False
         try:
-            if child is not None and fresh:
-                await self._retire(child)
-                child = None
-            if child is None:
-                child = await self._start_child()
             async with asyncio.timeout(self._options.decode_timeout_s):
                 decoded = await child.ask(data, self._spec)
             keep = True
             return decoded
         except (ImageDecodeError, ImageTooLargeError):
-            keep = child is not None and child.process.returncode is None
+            keep = child.process.returncode is None
             raise
         finally:
-            await self._give_back(child, keep=keep)
+            if not keep or child.served >= self._options.decoder_pictures:
+                await self._vacate(seat)
 
-    async def _give_back(self, child: _Child | None, *, keep: bool) -> None:
-        worn = child is not None and child.served >= self._options.decoder_pictures
-        kept = child if keep and not worn else None
-        try:
-            if child is not None and kept is None:
-                await asyncio.shield(self._retire(child))
-        finally:
-            # Also when the wait for its end is cut off: the slot would be lost for good.
-            self._idle.put_nowait(kept)
+    async def _vacate(self, seat: _Seat) -> None:
+        # The seat first: the wait for a child's end can be cut off.
+        child, seat.child = seat.child, None
+        if child is not None:
+            await asyncio.shield(self._retire(child))
 
     async def _retire(self, child: _Child) -> None:
         await child.kill()

@@ -21,7 +21,6 @@ from PIL import (
     # Pillow would import them at the first picture, which is blamed for what happens then.
     GifImagePlugin,  # noqa: F401 - see above
     Image,
-    ImageOps,
     JpegImagePlugin,  # noqa: F401 - see above
     MpoImagePlugin,  # noqa: F401 - some JPEGs
     PngImagePlugin,  # noqa: F401 - see above
@@ -36,6 +35,17 @@ _MAX_SIDE = 16_384
 # The shorter edge is enlarged to the model's size and the longer one with it, before the middle
 # is cut out: from a strip, hundreds of megabytes. Its middle would say nothing about a product.
 _MAX_ASPECT = 50
+_ORIENTATION = 0x0112
+# What makes a picture of each orientation upright.
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class _TooLarge(Exception):
@@ -52,6 +62,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, image)
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not ImageOps.exif_transpose: it writes the whole EXIF anew, which damaged tags cannot stand.
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - EXIF that cannot be read says nothing; Pillow raises anything
+        return image
+    method = _TRANSPOSE.get(orientation)
+    return image if method is None else image.transpose(method)
 
 
 def prepare(image: Image.Image, size: int, resample: str, crop: str) -> np.ndarray:
@@ -79,8 +99,8 @@ def decode(data: bytes, spec: dict[str, Any], max_pixels: int) -> tuple[int, int
         if max(width, height) > _MAX_ASPECT * min(width, height):
             raise _TooLarge(f"{width} x {height} pixels, longer than {_MAX_ASPECT} to 1")
         image.seek(0)
-        upright = ImageOps.exif_transpose(image)
-        rgb = _to_rgb(upright)
+        image.load()
+        rgb = _to_rgb(_upright(image))
     pixels = prepare(rgb, int(spec["size"]), spec["resample"], spec["crop"])
     return rgb.width, rgb.height, pixels
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import errno
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from stream_judge.errors import (
+    BrokenInvariantError,
+    EnvironmentProblem,
     ImageAnswerError,
     ImageBlockedError,
     ImageError,
@@ -23,9 +28,11 @@ from stream_judge.errors import (
     NameUnresolvedError,
     ResolverOutError,
     StoreOutError,
+    StreamJudgeError,
 )
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.guard import AddressGuard, host_of
+from stream_judge.images.line import Place
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.probe import StoreProbe
@@ -37,14 +44,33 @@ _CHUNK = 64 * 1024
 # About what the last of 500 pictures of one host waits, eight at a time and a second each.
 # Much longer, and a host that answers nothing would hold its records until they count as stuck.
 _SPARE_S = 60.0
+# What a machine says that has no more files, or memory, for a connection: of any host.
+_MACHINE_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "stream_judge"}
+
+
+class _OnceConnector(aiohttp.TCPConnector):
+    """Connections for one request each, cut off behind it.
+
+    Kept alive they would be as many as a seller has names, and a host that never ends its TLS
+    would hold one for half a minute.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        if connection.transport is not None:
+            connection.add_callback(connection.transport.abort)
+        return connection
 
 
 class ImageFetcher:
     """Fetches pictures within bounds.
 
     Concurrency: any number of callers; downloads are bounded in all and per host, and
-    connections never shared between hosts. Who waits for a slot is not late: see `Turn`.
+    connections never shared between hosts. Only those to the operator's own hosts are kept.
+    Who waits for a slot is not late: see `Turn`.
 
     Args:
         options: Bounds.
@@ -69,21 +95,25 @@ class ImageFetcher:
         self._resolver = GuardedResolver(self._guard)
         self._slots = Slots(options.max_connections, options.max_connections_per_host)
         self._probe = StoreProbe(self._ask)
+        self._own_session: aiohttp.ClientSession | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Open the connection pool."""
+        """Open the connection pools."""
+        self._own_session = self._opened(aiohttp.TCPConnector)
+        self._session = self._opened(partial(_OnceConnector, force_close=True))
+
+    def _opened(self, connector: Callable[..., aiohttp.TCPConnector]) -> aiohttp.ClientSession:
         options = self._options
-        connector = aiohttp.TCPConnector(
-            # Its own wait for a connection would be charged to the host.
-            limit=0,
-            limit_per_host=0,
-            resolver=self._resolver,
-            socket_factory=self._guard.socket_factory(),
-            use_dns_cache=False,
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
+        return aiohttp.ClientSession(
+            connector=connector(
+                # Its own wait for a connection would be charged to the host.
+                limit=0,
+                limit_per_host=0,
+                resolver=self._resolver,
+                socket_factory=self._guard.socket_factory(),
+                use_dns_cache=False,
+            ),
             # A proxy from the environment would resolve names itself, past the guard.
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -101,20 +131,25 @@ class ImageFetcher:
     async def close(self) -> None:
         """Close all connections, and let go of the lookups."""
         await self._probe.close()
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._own_session, self._session):
+            if session is not None:
+                await session.close()
         # aiohttp closes only a resolver that it has made itself.
         await self._resolver.close()
         self._canary.close()
 
-    async def fetch(self, text: str) -> bytes:
+    async def fetch(self, text: str, place: Place | None = None) -> bytes:
         """The bytes behind a URL; retriable failures are tried again, with backoff.
+
+        Args:
+            text: The URL.
+            place: In the line of those who are decoded next; None: there is always room.
 
         Raises:
             ImageError: The subclass says why; after the last attempt also retriable ones.
         """
         hops = [self._guard.parse(text)]
-        turn = self._turn()
+        turn = self._turn(place)
         attempts = 0
         while True:
             started = self._freeze.now()
@@ -137,8 +172,9 @@ class ImageFetcher:
                 raise failure
             await asyncio.sleep(self._options.backoff_s * 2 ** (attempts - 1))
 
-    def _turn(self) -> Turn:
-        return Turn(self._slots, time_s=self._options.total_timeout_s, spare_s=_SPARE_S)
+    def _turn(self, place: Place | None = None) -> Turn:
+        time_s = self._options.total_timeout_s
+        return Turn(self._slots, time_s=time_s, spare_s=_SPARE_S, place=place)
 
     async def _attempt(self, hops: list[URL], turn: Turn) -> bytes:
         """The bytes behind the first of `hops`; the others are those of this attempt."""
@@ -151,6 +187,9 @@ class ImageFetcher:
             raise await self._blamed(late, hops[-1], turn) from exc
         except (ImageTimeoutError, ImageUnreachableError) as exc:
             raise await self._blamed(exc, hops[-1], turn) from exc.__cause__
+        except EnvironmentProblem:
+            turn.refund()
+            raise
 
     async def _blamed(self, failure: ImageError, url: URL, turn: Turn) -> ImageError:
         """The failure, or the outage of the operator's that it comes of.
@@ -200,10 +239,13 @@ class ImageFetcher:
     @asynccontextmanager
     async def _requested(self, url: URL, turn: Turn) -> AsyncIterator[aiohttp.ClientResponse]:
         """The head of an answer; within it, a slot is held, and the body can be read."""
-        assert self._session is not None, "start() first"
-        async with turn.slot(host_of(url), own=host_of(url) in self._own_hosts):
+        own = host_of(url) in self._own_hosts
+        session = self._own_session if own else self._session
+        if session is None:
+            raise BrokenInvariantError("pictures are fetched before start()")
+        async with turn.slot(host_of(url), own=own):
             with self._guard.connecting(url):
-                async with self._session.get(url, allow_redirects=False) as answer:
+                async with session.get(url, allow_redirects=False) as answer:
                     yield answer
 
     async def _ask(self, url: URL) -> int | None:
@@ -238,13 +280,13 @@ def _check_status(status: int) -> None:
     raise ImageNotFoundError(f"the host answers {status}")
 
 
-def _mapped(exc: Exception) -> ImageError:
+def _mapped(exc: Exception) -> StreamJudgeError:
     """Which error of ours an error of aiohttp is."""
-    cause: BaseException | None = exc
-    while cause is not None:
+    for cause in _causes(exc):
         if isinstance(cause, ImageBlockedError):
             return ImageBlockedError(cause.message)
-        cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, OSError) and cause.errno in _MACHINE_ERRNOS:
+            return EnvironmentProblem(f"no connection can be opened: {cause.strerror}")
     if isinstance(exc, (aiohttp.ServerTimeoutError, TimeoutError)):
         return ImageTimeoutError("the picture did not arrive in time")
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
@@ -254,3 +296,9 @@ def _mapped(exc: Exception) -> ImageError:
     if isinstance(exc, (aiohttp.ClientResponseError, ValueError)):
         return ImageAnswerError(f"the host's answer cannot be read: {type(exc).__name__}")
     return ImageUnreachableError(f"the host cannot be read: {type(exc).__name__}")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__

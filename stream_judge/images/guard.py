@@ -56,6 +56,8 @@ _CARRIERS: tuple[tuple[IPv6Network, int], ...] = tuple(
 )
 _TEREDO = IPv6Network("2001::/32")
 _ISATAP = 0x5EFE
+# Characters of a name, with the dot at its end, and of what stands between two of its dots.
+_MAX_NAME, _MAX_LABEL = 254, 63
 # Of the URL that the running task fetches. aiohttp connects in tasks that it starts for one
 # request, and they inherit it.
 _HOST: ContextVar[str] = ContextVar("stream_judge_image_host", default="")
@@ -86,13 +88,20 @@ def host_of(url: URL) -> str:
     return (url.raw_host or "").lower()
 
 
+def _is_host(host: str) -> bool:
+    """Whether it is ASCII whose labels have the lengths of a name's, as an address's have too."""
+    labels = host.removesuffix(".").split(".")
+    lengths_fit = all(0 < len(label) <= _MAX_LABEL for label in labels)
+    return host.isascii() and lengths_fit and len(host) <= _MAX_NAME
+
+
 class AddressGuard:
     """Decides about URLs and addresses.
 
     Args:
         hosts: Hosts that may have any address and any port.
         networks: Non-public networks that may be reached.
-        ports: Ports that other hosts' URLs may name.
+        ports: Ports that the URLs of all other hosts may name, those in the networks too.
     """
 
     def __init__(
@@ -106,7 +115,8 @@ class AddressGuard:
         """A URL that may be tried.
 
         Raises:
-            ImageUrlError: Length, syntax, scheme, userinfo, or a port that is not allowed.
+            ImageUrlError: Length, syntax, scheme, userinfo, a host that no resolver could be
+                asked for, or a port that is not allowed.
         """
         if len(text) > MAX_URL:
             # Cut off it would lead to another picture than the one in the catalogue.
@@ -120,10 +130,11 @@ class AddressGuard:
             raise ImageUrlError(f"scheme {url.scheme!r} or host missing; http and https only")
         if url.raw_user is not None or url.raw_password is not None:
             raise ImageUrlError("the URL carries a user or a password")
-        if not host.isascii() or not text.isprintable():
-            raise ImageUrlError("the host is not plain ASCII")
-        trusted = host.lower() in self._hosts or self._in_networks(host)
-        if port not in self._ports and not trusted:
+        if not text.isprintable():
+            raise ImageUrlError("the URL has characters that cannot be printed")
+        if not _is_host(host):
+            raise ImageUrlError("the host is no name and no address")
+        if port not in self._ports and host.lower() not in self._hosts:
             raise ImageUrlError(f"port {port} is not allowed")
         return url
 
@@ -170,10 +181,3 @@ class AddressGuard:
         """
         for address in addresses:
             self.check(host, address)
-
-    def _in_networks(self, host: str) -> bool:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.decode import ImageDecoder
 from stream_judge.images.fetch import ImageFetcher
+from stream_judge.images.line import Place
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.spec import PixelSpec
@@ -57,9 +58,8 @@ class ImageLoader:
         self._decoder = ImageDecoder(options, spec, patience, freeze)
 
     async def start(self) -> None:
-        """Open connections and decoders."""
+        """Open connections; decoders start with their first picture."""
         await self._fetcher.start()
-        await self._decoder.start()
 
     async def close(self) -> None:
         """Close connections and decoders."""
@@ -73,9 +73,10 @@ class ImageLoader:
             ImageError: The subclass says why not.
             EnvironmentProblem: No decoder can be started, and nobody waits for one.
         """
-        return await self.decode(await self._fetcher.fetch(url), url=url)
+        with self._decoder.place() as place:
+            return await self._decoded(url, await self._fetcher.fetch(url, place), place)
 
-    async def decode(self, data: bytes, *, url: str = "") -> LoadedImage:
+    async def decode(self, data: bytes) -> LoadedImage:
         """The picture in some bytes.
 
         Raises:
@@ -83,6 +84,10 @@ class ImageLoader:
             ImageTooLargeError: Too many pixels, or a shape that takes too many.
             EnvironmentProblem: No decoder can be started, and nobody waits for one.
         """
-        decoded = await self._decoder.decode(data)
+        with self._decoder.place() as place:
+            return await self._decoded("", data, place)
+
+    async def _decoded(self, url: str, data: bytes, place: Place) -> LoadedImage:
+        decoded = await self._decoder.decode(data, place)
         digest = hashlib.sha256(data).hexdigest()
         return LoadedImage(url, digest, decoded.width, decoded.height, decoded.pixels)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 #: Characters of a URL; a longer one is no picture of a listing.
 MAX_URL = 4_096
+_NAME = r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$"
+
+
+def _host(given: str) -> str:
+    """A host in the form in which URLs' hosts are compared with it."""
+    if re.fullmatch(_NAME, given):
+        return given
+    try:
+        return IPv6Address(given.removeprefix("[").removesuffix("]")).compressed
+    except ValueError:
+        raise ValueError(
+            f"{given!r} is no host: write it alone, without scheme, port, path or wildcard, "
+            "such as store.internal"
+        ) from None
+
+
+Host = Annotated[str, AfterValidator(_host)]
 
 
 class ImageOptions(BaseModel):
@@ -15,25 +34,28 @@ class ImageOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    allowed_hosts: frozenset[str] = Field(
+    allowed_hosts: frozenset[Host] = Field(
         frozenset(),
-        description="Hosts that may also be reached on non-public addresses and other ports "
-        "(a private object store).",
+        description="Hosts, by name or address, whose URLs may also lead to non-public addresses "
+        "and name any port (a private object store).",
     )
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
-        (), description="Non-public networks whose addresses may be reached."
+        (),
+        description="Non-public networks whose addresses may be reached, by any URL, on "
+        "allowed_ports.",
     )
     allowed_ports: frozenset[int] = Field(
-        frozenset({80, 443}), description="Ports that URLs of other hosts may name."
+        frozenset({80, 443}),
+        description="Ports that URLs may name, but for those of allowed_hosts.",
     )
-    own_hosts: frozenset[str] = Field(
+    own_hosts: frozenset[Host] = Field(
         frozenset(),
         description="Hosts of the operator's own picture store: while one of them is out, "
         "records wait for it.",
     )
     resolver_canary: str | None = Field(
         None,
-        pattern=r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$",
+        pattern=_NAME,
         description="A name that always resolves: while it does not, the resolver is out, and "
         "records wait for it.",
     )
@@ -50,6 +72,12 @@ class ImageOptions(BaseModel):
         0.25, ge=0, description="Wait before the second attempt, doubled each time, seconds."
     )
     max_connections: int = Field(64, ge=1, description="Downloads at the same time.")
+    max_waiting_bytes: int = Field(
+        200_000_000,
+        ge=1,
+        description="Bytes of downloaded pictures that wait for a decoder, from which on no other "
+        "download begins; those under way add max_connections times max_bytes at most.",
+    )
     max_connections_per_host: int = Field(8, ge=1, description="The same, for one host.")
     decoders: int = Field(2, ge=1, le=64, description="Child processes that decode.")
     decode_timeout_s: float = Field(5.0, gt=0, description="For one picture, seconds.")

@@ -1,8 +1,9 @@
-"""Waits for the operator's own parts: an own picture store, the resolver, decoders."""
+"""Waits for the operator's own parts: a picture store, the resolver, the machine, decoders."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import ExitStack
 from functools import partial
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from yarl import URL
 
 from stream_judge.errors import EnvironmentProblem, ResolverOutError, StoreOutError
 from stream_judge.images.guard import host_of
-from stream_judge.outage import Circuit, Outages
+from stream_judge.outage import Circuit, Failures, Outages
 
 _log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
@@ -41,11 +42,16 @@ class Patience:
         self._outages = outages or Outages()
         self._first_s = first_s
         self._last_s = last_s
-        self._resolver = self._circuit("resolver", _is_resolver)
-        self._decoder = self._circuit("decoder", _is_decoder)
+        self._machine = self._circuit("machine", _is_machine, _is_elsewhere)
+        self._resolver = self._circuit("resolver", _is_resolver, _is_elsewhere)
+        self._decoder = self._circuit("decoder", _is_machine)
         self._stores = {
             host: self._circuit(
-                "object_store", partial(_is_store, host), part=host, alone_s=alone_s
+                "object_store",
+                partial(_is_store, host),
+                _is_elsewhere,
+                part=host,
+                alone_s=alone_s,
             )
             for host in map(str.lower, own_hosts)
         }
@@ -68,18 +74,25 @@ class Patience:
         Raises:
             ImageError: The seller's own fault, or that of one picture in an own store.
         """
-        store = self._stores.get(host_of(url))
-        while True:
-            try:
-                if store is None:
-                    return await self._resolver.call(attempt)
-                return await store.call(lambda: self._resolver.call(attempt), answers_else)
-            except StoreOutError as exc:
-                # The store's own circuit lets it out only if this picture fails alone.
-                if store is self._stores[exc.host]:
-                    raise
-                # A redirect led there: it is that host that is waited for.
-                store = self._stores[exc.host]
+        call = partial(self._resolver.call, partial(self._machine.call, attempt))
+        host, failed = host_of(url), None
+        # Of every host that was met: redirects may lead to one and another by turns.
+        met: dict[str, Failures] = {}
+        with ExitStack() as stack:
+            while True:
+                try:
+                    if host not in self._stores:
+                        return await call()
+                    store = self._stores[host]
+                    if host not in met:
+                        met[host] = stack.enter_context(store.caller())
+                    return await store.repeat(met[host], call, answers_else, failed=failed)
+                except StoreOutError as exc:
+                    # The store's own circuit lets it out only if this picture fails alone.
+                    if exc.host == host:
+                        raise
+                    # A redirect led there: it is that host that is waited for.
+                    host, failed = exc.host, exc
 
     async def started(self, start: Callable[[], Awaitable[Result]]) -> Result:
         """A decoder that has started, for as long as the machine lets none start."""
@@ -89,6 +102,7 @@ class Patience:
         self,
         name: str,
         is_outage: Callable[[Exception], bool],
+        says_nothing: Callable[[Exception], bool] = lambda exc: False,
         part: str = "",
         alone_s: float | None = None,
     ) -> Circuit:
@@ -102,6 +116,7 @@ class Patience:
             first_s=self._first_s,
             last_s=self._last_s,
             is_outage=is_outage,
+            says_nothing=says_nothing,
             alone_s=alone_s,
             on_retry=report,
         )
@@ -111,8 +126,13 @@ def _is_resolver(exc: Exception) -> bool:
     return isinstance(exc, ResolverOutError)
 
 
-def _is_decoder(exc: Exception) -> bool:
+def _is_machine(exc: Exception) -> bool:
     return isinstance(exc, EnvironmentProblem)
+
+
+def _is_elsewhere(exc: Exception) -> bool:
+    # An outage of another part may come before this one is reached.
+    return isinstance(exc, (ResolverOutError, StoreOutError))
 
 
 def _is_store(host: str, exc: Exception) -> bool:

@@ -8,6 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from stream_judge.errors import BrokenInvariantError
+from stream_judge.images.line import Place
+
 # Of the attempt that the running task makes: what aiohttp calls on its behalf finds it here.
 _TURN: ContextVar[Turn | None] = ContextVar("stream_judge_image_turn", default=None)
 
@@ -60,10 +63,15 @@ class Turn:
         slots: Of downloads, by host.
         time_s: For one attempt, seconds.
         spare_s: Waiting at sellers' hosts that takes no time of any attempt, seconds.
+        place: Says when there is room for another picture; a wait for that takes no time of
+            anybody's, and no slot. None: always.
     """
 
-    def __init__(self, slots: Slots, *, time_s: float, spare_s: float) -> None:
+    def __init__(
+        self, slots: Slots, *, time_s: float, spare_s: float, place: Place | None = None
+    ) -> None:
         self._slots = slots
+        self._place = place
         self._time_s = time_s
         self._spare_s = spare_s
         self._left_s = spare_s
@@ -87,34 +95,44 @@ class Turn:
         """Within it, a slot for a download from a host, the operator's own or not, is held."""
         self._host, self._own = host, own
         async with AsyncExitStack() as self._held:
-            with self._waiting():
-                await self._held.enter_async_context(self._slots.one(host))
+            await self._enter()
             token = _TURN.set(self)
             try:
                 yield
             finally:
                 _TURN.reset(token)
 
+    async def _enter(self) -> None:
+        while True:
+            with self._waiting(free=self._own):
+                await self._held.enter_async_context(self._slots.one(self._host))
+            # Asked with the slot in hand, so that only so many begin as there are slots.
+            if self._place is None or self._place.has_room():
+                return
+            await self._held.aclose()
+            with self._waiting(free=True):
+                await self._place.room()
+
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[None]:
         """Within it, others have the slot; it is waited for again at the end."""
-        with self._waiting():
+        with self._waiting(free=self._own):
             await self._held.aclose()
             yield
             await self._held.enter_async_context(self._slots.one(self._host))
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def _waiting(self, *, free: bool) -> Iterator[None]:
         timeout, clock = self._timeout, asyncio.get_running_loop().time
-        assert timeout is not None, "attempt() first"
-        due, began = timeout.when(), clock()
-        assert due is not None
-        timeout.reschedule(None if self._own else due + self._left_s)
+        if timeout is None or (due := timeout.when()) is None:
+            raise BrokenInvariantError("a download waits outside attempt()")
+        began = clock()
+        timeout.reschedule(None if free else due + self._left_s)
         try:
             yield
         finally:
             waited = clock() - began
-            if not self._own:
+            if not free:
                 waited = min(waited, self._left_s)
                 self._left_s -= waited
             if not timeout.expired():

@@ -265,3 +265,44 @@ async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:
 
     circuit = store_circuit(Outages(), sleep, clock)
     assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(9))) == ["here"] * 9
+
+
+async def test_an_error_that_says_nothing_leaves_a_circuit_as_it_is() -> None:
+    outages, waits = Outages(), []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    circuit = Circuit(
+        "resolver",
+        outages,
+        first_s=0.2,
+        last_s=1.0,
+        is_outage=lambda exc: isinstance(exc, OutError),
+        says_nothing=lambda exc: isinstance(exc, ValueError),
+        sleep=sleep,
+    )
+    errors: list[Exception] = [OutError(), ValueError("elsewhere"), OutError()]
+
+    async def attempt() -> str:
+        if errors:
+            raise errors.pop(0)
+        return "here"
+
+    with pytest.raises(ValueError, match="elsewhere"):
+        await circuit.call(attempt)
+    assert circuit.is_open
+    assert outages.names == ["resolver"]
+    assert await circuit.call(attempt) == "here"
+    # The wait went on growing.
+    assert 0.2 <= waits[2] <= 0.4
+    assert outages.names == []
+
+
+async def test_an_outage_that_was_met_outside_is_waited_for_before_the_next_attempt() -> None:
+    server, waits = Server(), []
+    server.out = False
+    circuit = make(Outages(), waits)
+    with circuit.caller() as failures:
+        assert await circuit.repeat(failures, server.answer, failed=OutError()) == "here"
+    assert len(waits) == 1

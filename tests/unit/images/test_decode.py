@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import struct
 import sys
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,11 @@ def picture() -> bytes:
 GOOD = picture()
 
 
+async def decoded(decoder: ImageDecoder, data: bytes = GOOD) -> Decoded:
+    with decoder.place() as place:
+        return await decoder.decode(data, place)
+
+
 class Asking:
     """Stands before `_Child.ask`: the first so many times something else happens."""
 
@@ -55,16 +62,15 @@ class Asking:
 @pytest.fixture
 async def decoder() -> AsyncIterator[ImageDecoder]:
     found = ImageDecoder(OPTIONS, PixelSpec(16))
-    await found.start()
     yield found
     await found.close()
 
 
 async def test_a_decoder_that_the_machine_kills_costs_nothing(decoder: ImageDecoder) -> None:
-    await decoder.decode(GOOD)
+    await decoded(decoder)
     (child,) = decoder._all
     child.process.kill()
-    assert (await decoder.decode(GOOD)).width == WIDTH
+    assert (await decoded(decoder)).width == WIDTH
 
 
 @pytest.mark.parametrize(
@@ -76,20 +82,19 @@ async def test_a_picture_is_blamed_once_two_decoders_failed_at_it(
 ) -> None:
     asking = Asking(monkeypatch, 3, failure)
     with pytest.raises(ImageDecodeError, match=message):
-        await decoder.decode(GOOD)
+        await decoded(decoder)
     # Once more failed, once right.
-    assert (await decoder.decode(GOOD)).width == WIDTH
+    assert (await decoded(decoder)).width == WIDTH
     assert len(set(asking.children)) == 4
 
 
 async def test_the_second_decoder_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = ImageDecoder(OPTIONS.model_copy(update={"decoders": 2}), PixelSpec(16))
-    await decoder.start()
     try:
-        await asyncio.gather(decoder.decode(GOOD), decoder.decode(GOOD))
+        await asyncio.gather(decoded(decoder), decoded(decoder))
         used = set(decoder._all)
         asking = Asking(monkeypatch, 1, TimeoutError())
-        assert (await decoder.decode(GOOD)).width == WIDTH
+        assert (await decoded(decoder)).width == WIDTH
     finally:
         await decoder.close()
     assert len(used) == 2
@@ -112,9 +117,8 @@ async def test_a_decoder_that_is_late_after_a_freeze_does_not_count(
 ) -> None:
     Asking(monkeypatch, 2, TimeoutError())
     decoder = ImageDecoder(OPTIONS, PixelSpec(16), freeze=Frozen())
-    await decoder.start()
     try:
-        assert (await decoder.decode(GOOD)).width == WIDTH
+        assert (await decoded(decoder)).width == WIDTH
     finally:
         await decoder.close()
 
@@ -131,9 +135,8 @@ async def test_the_time_of_a_picture_begins_when_its_decoder_is_ready(
     monkeypatch.setattr(_Child, "get_ready", slowly)
     options = OPTIONS.model_copy(update={"decode_timeout_s": 0.9})
     decoder = ImageDecoder(options, PixelSpec(16))
-    await decoder.start()
     try:
-        assert (await decoder.decode(GOOD)).width == WIDTH
+        assert (await decoded(decoder)).width == WIDTH
     finally:
         await decoder.close()
 
@@ -170,8 +173,7 @@ async def test_a_machine_that_starts_no_decoders_is_waited_for(
     machine.failure = failure
     patience = Patience((), outages, first_s=0.001, last_s=0.002)
     decoder = ImageDecoder(OPTIONS, PixelSpec(16), patience)
-    await decoder.start()
-    decoding = asyncio.create_task(decoder.decode(GOOD))
+    decoding = asyncio.create_task(decoded(decoder))
     try:
         async with asyncio.timeout(10):
             while machine.tried < 6:
@@ -190,9 +192,9 @@ async def test_without_patience_a_decoder_that_cannot_be_started_raises(
     machine = Machine(monkeypatch)
     machine.failure = OSError(errno.EMFILE, "Too many open files")
     with pytest.raises(EnvironmentProblem, match="Too many open files"):
-        await decoder.decode(GOOD)
+        await decoded(decoder)
     machine.failure = None
-    assert (await decoder.decode(GOOD)).width == WIDTH
+    assert (await decoded(decoder)).width == WIDTH
 
 
 async def test_a_decoder_that_dies_of_its_imports_says_why(
@@ -202,7 +204,7 @@ async def test_a_decoder_that_dies_of_its_imports_says_why(
     script.write_text("import numpy_that_is_not_there\n")
     monkeypatch.setattr(decode, "_SCRIPT", str(script))
     with pytest.raises(EnvironmentProblem, match="No module named 'numpy_that_is_not_there'"):
-        await decoder.decode(GOOD)
+        await decoded(decoder)
     assert not decoder._all
 
 
@@ -214,7 +216,7 @@ async def test_a_decoder_that_never_gets_ready_is_the_machines_fault(
     monkeypatch.setattr(decode, "_SCRIPT", str(script))
     monkeypatch.setattr(decode, "_START_S", 0.1)
     with pytest.raises(EnvironmentProblem, match="not ready"):
-        await decoder.decode(GOOD)
+        await decoded(decoder)
     assert not decoder._all
 
 
@@ -232,14 +234,14 @@ async def test_a_cancel_at_any_moment_loses_no_decoder(
     with monkeypatch.context() as patched:
         patched.setattr(_Child, "kill", kill)
         Asking(patched, 1, TimeoutError())
-        decoding = asyncio.create_task(decoder.decode(GOOD))
+        decoding = asyncio.create_task(decoded(decoder))
         await ending.wait()
         decoding.cancel()
         await asyncio.wait({decoding})
     assert decoding.cancelled()
     may_end.set()
     async with asyncio.timeout(20):
-        assert (await decoder.decode(GOOD)).width == WIDTH
+        assert (await decoded(decoder)).width == WIDTH
 
 
 async def test_a_cancel_while_a_decoder_starts_ends_it(
@@ -253,19 +255,18 @@ async def test_a_cancel_while_a_decoder_starts_ends_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(_Child, "get_ready", never)
-        decoding = asyncio.create_task(decoder.decode(GOOD))
+        decoding = asyncio.create_task(decoded(decoder))
         await starting.wait()
         decoding.cancel()
         await asyncio.wait({decoding})
     assert not decoder._all
-    assert (await decoder.decode(GOOD)).width == WIDTH
+    assert (await decoded(decoder)).width == WIDTH
 
 
 async def test_a_large_answer_that_nobody_reads_does_not_keep_its_decoder() -> None:
     decoder = ImageDecoder(OPTIONS, PixelSpec(336))
-    await decoder.start()
     try:
-        await decoder.decode(GOOD)
+        await decoded(decoder)
         (child,) = decoder._all
         assert child.process.stdin is not None
         head = b'{"size": 336, "resample": "bicubic", "crop": "center", "length": %d}\n'
@@ -290,3 +291,50 @@ async def test_a_child_of_its_own_imports_what_pictures_need_before_it_is_ready(
     )
     out, _ = await process.communicate()
     assert out.strip() == b"True"
+
+
+async def test_a_picture_that_fails_goes_behind_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+
+    class Stub:
+        served = 0
+        process = SimpleNamespace(returncode=None)
+
+        async def ask(self, data: bytes, spec: PixelSpec) -> Decoded:
+            tried.append(data)
+            await asyncio.sleep(0)
+            raise ConnectionResetError("died")
+
+        async def kill(self) -> None:
+            await asyncio.sleep(0)
+
+    async def start() -> Any:
+        return Stub()
+
+    decoder = ImageDecoder(OPTIONS, PixelSpec(16))
+    monkeypatch.setattr(decoder, "_start_child", start)
+    pictures = [b"a", b"b", b"c"]
+    results = await asyncio.gather(
+        *(decoded(decoder, data) for data in pictures), return_exceptions=True
+    )
+    assert all(isinstance(result, ImageDecodeError) for result in results)
+    assert tried == [b"a", b"a", b"b", b"b", b"c", b"c"]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, 0), (2, 1), (3, 3), (4, 2), (5, 0), (6, 2), (7, 3), (8, 1)]
+)
+def test_a_picture_is_turned_upright_whatever_else_its_exif_holds(
+    orientation: int, corner: int
+) -> None:
+    # The maker, a text, is here a rational number: that can be read, and not written again.
+    entries = struct.pack("<HHHII", 2, 0x010F, 5, 1, 38)
+    entries += struct.pack("<HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + struct.pack("<II", 3, 2)
+    # Corners in the order of reading: which one is upper left after turning?
+    levels = np.array([[0, 80], [160, 240]], np.uint8).repeat(32, 0).repeat(32, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "JPEG", exif=exif)
+    spec = {"size": 64, "resample": "bicubic", "crop": "none"}
+    _, _, pixels = decoder_child.decode(buffer.getvalue(), spec, 10_000)
+    assert round(int(pixels[8, 8, 0]) / 80) == corner

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from ipaddress import ip_network
+import errno
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from stream_judge.errors import ImageTimeoutError
 from stream_judge.images.fetch import ImageFetcher
+from stream_judge.images.guard import AddressGuard, AddressInfo
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.outage import Outages
 
 OPTIONS = ImageOptions(
-    allowed_networks=(ip_network("127.0.0.0/8"),),
+    allowed_hosts=frozenset(f"127.0.0.{i}" for i in range(1, 9)),
     total_timeout_s=0.8,
     attempts=1,
     max_connections=4,
@@ -28,8 +32,11 @@ class Host:
     def __init__(self) -> None:
         self.now = self.most = 0
         self.port = 0
+        self.peers: set[Any] = set()
 
     async def answer(self, request: web.Request) -> web.Response:
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
         self.now += 1
         self.most = max(self.most, self.now)
         try:
@@ -104,3 +111,71 @@ async def test_closing_lets_go_of_the_resolver(host: Host) -> None:
     await fetcher.start()
     await fetcher.close()
     assert fetcher._resolver._threads._shutdown
+
+
+@pytest.mark.parametrize(("own", "connections"), [(False, 3), (True, 1)])
+async def test_only_connections_to_own_hosts_are_kept(
+    host: Host, own: bool, connections: int
+) -> None:
+    own_hosts = frozenset({"127.0.0.1"}) if own else frozenset()
+    fetcher = ImageFetcher(OPTIONS.model_copy(update={"own_hosts": own_hosts}))
+    await fetcher.start()
+    try:
+        for i in range(3):
+            await fetcher.fetch(host.url(f"/{i}.png"))
+    finally:
+        await fetcher.close()
+    assert len(host.peers) == connections
+
+
+async def test_a_connection_to_a_seller_ends_with_its_request(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[socket.socket] = []
+    real = AddressGuard.socket_factory
+
+    def factory(guard: AddressGuard) -> Callable[[AddressInfo], socket.socket]:
+        make = real(guard)
+
+        def noted(info: AddressInfo) -> socket.socket:
+            made.append(make(info))
+            return made[-1]
+
+        return noted
+
+    monkeypatch.setattr(AddressGuard, "socket_factory", factory)
+    fetcher = ImageFetcher(OPTIONS)
+    await fetcher.start()
+    try:
+        await asyncio.gather(*(fetcher.fetch(host.url("/a.png", i)) for i in range(1, 5)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(made) == 4
+        assert [found.fileno() for found in made] == [-1] * 4
+    finally:
+        await fetcher.close()
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_a_machine_that_opens_no_connection_is_waited_for(
+    host: Host, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    outages, changes = Outages(lambda name, out: changes.append((name, out))), []
+    tries = 0
+    real = socket.socket
+
+    def scarce(*args: Any, **kwargs: Any) -> socket.socket:
+        nonlocal tries
+        if sys._getframe(1).f_code.co_name != "make":
+            return real(*args, **kwargs)
+        tries += 1
+        if tries < 6:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("stream_judge.images.guard.socket.socket", scarce)
+    own_hosts = frozenset({"127.0.0.1"}) if own else frozenset()
+    options = OPTIONS.model_copy(update={"own_hosts": own_hosts})
+    assert await fetched(options, [host.url("/a.png")], outages) == [b"picture"]
+    assert tries == 6
+    assert changes == [("machine", True), ("machine", False)]

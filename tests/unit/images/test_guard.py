@@ -63,11 +63,34 @@ def test_what_may_not_be_fetched_is_refused_before_any_packet(
         guard.parse(url)
 
 
-def test_allowed_hosts_and_networks_open_ports(guard: AddressGuard) -> None:
+def test_an_allowed_host_opens_its_ports_and_a_network_none(guard: AddressGuard) -> None:
     assert guard.parse("http://store.internal:9000/x").port == 9000
-    assert guard.parse("http://10.5.0.1:9000/x").port == 9000
-    with pytest.raises(ImageUrlError):
-        guard.parse("http://10.6.0.1:9000/x")
+    assert guard.parse("http://10.5.0.1/x").port == 80
+    for host in ("10.5.0.1", "10.6.0.1"):
+        with pytest.raises(ImageUrlError, match="port 9000"):
+            guard.parse(f"http://{host}:9000/x")
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", ".com", "a" * 64 + ".example", "a." * 127 + "bc", ".", "a.example.."]
+)
+def test_a_host_that_no_resolver_could_be_asked_for_is_no_url(
+    guard: AddressGuard, host: str
+) -> None:
+    with pytest.raises(ImageUrlError, match="no name and no address"):
+        guard.parse(f"http://{host}/x")
+
+
+@pytest.mark.parametrize(
+    "host", ["a.example.", "a_b.example", "a" * 63 + ".example", "a." * 126 + "b", "[2606:4700::1]"]
+)
+def test_a_host_that_a_resolver_can_be_asked_for_is(guard: AddressGuard, host: str) -> None:
+    assert guard.parse(f"http://{host}/x").raw_path == "/x"
+
+
+def test_what_cannot_be_printed_is_said_of_the_url(guard: AddressGuard) -> None:
+    with pytest.raises(ImageUrlError, match="the URL has characters"):
+        guard.parse("http://a.example/x\u200b.png")
 
 
 def test_every_answer_of_a_resolver_must_be_allowed(guard: AddressGuard) -> None:

@@ -17,6 +17,7 @@ from stream_judge.errors import (
     ImageNotFoundError,
     ImageTimeoutError,
     ImageUnreachableError,
+    ResolverOutError,
     StoreOutError,
 )
 from stream_judge.freeze import FreezeTicker
@@ -404,3 +405,82 @@ async def test_an_own_host_is_known_in_any_case(names: Names, store: Store) -> N
         assert await fetcher.fetch(f"http://PICTURES.test:{store.port}/a.png") == b"picture"
     finally:
         await fetcher.close()
+
+
+TWO = frozenset({"a.test", "b.test"})
+
+
+class ByTurns:
+    """An attempt that fails at one of two own hosts and at the other, for so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.tried = 0
+        self._times = times
+
+    async def __call__(self) -> bytes:
+        self.tried += 1
+        await asyncio.sleep(0)
+        if self.tried > self._times:
+            return b"picture"
+        raise StoreOutError("out", host="ab"[self.tried % 2] + ".test")
+
+
+async def no() -> bool:
+    return False
+
+
+async def yes() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("url", ["http://seller.test/x", "http://a.test/x", "http://b.test/x"])
+async def test_a_redirect_that_leads_to_two_own_hosts_by_turns_waits_for_both(url: str) -> None:
+    changes: list[tuple[str, bool]] = []
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002)
+    waits: list[float] = []
+    for store in patience._stores.values():
+        store._on_retry = lambda exc, wait_s: waits.append(wait_s)
+    attempt = ByTurns(12)
+    assert await patience.call(URL(url), attempt, no) == b"picture"
+    assert attempt.tried == 13
+    # Each failure was followed by a wait.
+    assert len(waits) == 12
+    assert changes[0] == ("object_store", True)
+
+
+async def test_a_picture_that_fails_at_two_own_hosts_by_turns_is_at_fault_itself() -> None:
+    outages = Outages()
+    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002, alone_s=0.01)
+    attempt = ByTurns(10**6)
+    with pytest.raises(StoreOutError):
+        await asyncio.wait_for(patience.call(URL("http://seller.test/x"), attempt, yes), 5)
+    assert attempt.tried >= 5
+    assert outages.names == []
+
+
+async def test_an_own_store_that_fails_does_not_say_that_the_resolver_works() -> None:
+    changes: list[tuple[str, bool]] = []
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002)
+    left = 10
+
+    async def seller() -> bytes:
+        if left > 0:
+            raise ResolverOutError("no name resolves")
+        return b"picture"
+
+    async def store() -> bytes:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            raise StoreOutError("no name resolves", host="a.test")
+        return b"picture"
+
+    calls = [
+        patience.call(URL("http://seller.test/x"), seller, no),
+        patience.call(URL("http://a.test/x"), store, no),
+    ]
+    assert await asyncio.gather(*calls) == [b"picture"] * 2
+    resolver = [out for name, out in changes if name == "resolver"]
+    assert resolver == [True, False]

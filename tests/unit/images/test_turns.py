@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import cast
 
 import pytest
 
+from stream_judge.images.line import Place
 from stream_judge.images.turns import Slots, Turn, aside
 
 
@@ -137,3 +139,35 @@ async def test_whoever_steps_aside_leaves_the_slot_and_waits_for_it_again() -> N
 async def test_outside_an_attempt_nobody_has_to_step_aside() -> None:
     async with aside():
         pass
+
+
+class Full:
+    """A place with no room until it is told so."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+
+    def has_room(self) -> bool:
+        return self.free.is_set()
+
+    async def room(self) -> None:
+        await self.free.wait()
+
+
+async def test_a_wait_for_room_holds_no_slot_and_takes_no_time() -> None:
+    slots, full = Slots(1, 1), Full()
+    turn = Turn(slots, time_s=0.01, spare_s=0.0, place=cast(Place, full))
+    entered = asyncio.Event()
+
+    async def download() -> None:
+        async with turn.attempt(), turn.slot("a", own=False):
+            entered.set()
+
+    waiting = asyncio.create_task(download())
+    await settle()
+    async with asyncio.timeout(1), slots.one("a"):
+        await asyncio.sleep(0.02)
+    assert not entered.is_set()
+    full.free.set()
+    await waiting
+    assert entered.is_set()
