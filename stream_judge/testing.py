@@ -26,7 +26,7 @@ from stream_judge.settings import KafkaSettings
 from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
 from stream_judge.verdict import Outcome
 
-MODEL = ModelSpec("stub", "1", PixelSpec(8), 4, 32, 100)
+MODEL = ModelSpec("stub", "1", PixelSpec(8), 32)
 MODEL_DIGEST = hashlib.sha256(b"stub").hexdigest()
 
 
@@ -116,7 +116,7 @@ class StubJudge:
         status = self._status if isinstance(self._status, str) else self._status(text)
         score = self._score(text) if status == "ok" else float("nan")
         tokens = len(text.split())
-        return RowResult(status, score, (0.0, 0.0), 0.99, tokens, 0, self.digest)
+        return RowResult(status, score, 0.99, tokens, 0, self.digest)
 
 
 class MemoryPublisher:

@@ -125,9 +125,6 @@ class _Service(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     def __init__(self, stub: StubTriton) -> None:
         self._stub = stub
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:
-        return service_pb2.ModelReadyResponse(ready=not self._stub.out)
-
     async def ModelConfig(self, request: Any, context: Any) -> Any:
         await self._refuse_if_out(context)
         answer = service_pb2.ModelConfigResponse()
@@ -168,7 +165,6 @@ def _answer(
     counts = [[len(text.split()), 0] for text in texts]
     tensors: list[tuple[str, str, int, bytes]] = [
         ("raw_score", "FP32", 1, column.tobytes()),
-        ("logits", "FP32", 2, np.hstack([column, -column]).tobytes()),
         ("answer_mass", "FP32", 1, np.full((n, 1), 0.99, np.float32).tobytes()),
         ("tokens", "INT32", 2, np.array(counts, np.int32).tobytes()),
         ("model", "BYTES", 1, _packed([digest] * n)),

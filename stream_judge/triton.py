@@ -1,14 +1,14 @@
 """The client of the model server; the only module that imports tritonclient.
 
 Rows of the same policy, whichever record they come from, travel together: a request
-leaves when it is full, or when its first row has lingered. A server that does not know a
-policy's digest is told its bundle once, in one row.
+leaves when it is full, or when its first row has lingered, and not before one of the requests
+under way has ended if there are too many. It takes in rows until it leaves. A server that
+does not know a policy's digest is told its bundle once, in one row.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,19 +28,30 @@ from stream_judge.errors import (
 from stream_judge.images.spec import PixelSpec
 from stream_judge.triton_options import TritonOptions
 
-_OUTPUTS = ("raw_score", "logits", "answer_mass", "tokens", "model", "status")
+_OUTPUTS = ("raw_score", "answer_mass", "tokens", "model", "status")
 _UNKNOWN = "policy_unknown"
 #: Row statuses that are the policy's own fault, whatever the row.
 POLICY_FAULTS = frozenset({"policy_invalid", "policy_too_long"})
+# Row statuses that a server gives only under a policy that it holds by then.
+_TAKEN_IN = frozenset({"ok", "text_empty"})
 # A server that forgets a policy as soon as it was told has a cache that is too small for
-# the policies in use; asking it forever would hide that.
-_TELLINGS = 3
+# the policies in use; asking it forever would hide that. But behind one address there can be
+# several instances (a server has one on each GPU), and each must be told.
+_TELLINGS = 8
+# So many rows one after the other that it fails to take the policy from: it is not the rows.
+_REFUSALS = 3
 # These replace the client library's own. gRPC's two minutes between attempts to connect
 # would leave a server that is back unnoticed (measured after 75 s: 37 s, and 2 s with these).
 _CHANNEL = [
     ("grpc.max_send_message_length", 2**31 - 1),
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A host that vanishes closes nothing: the kernel would go on sending to it for 15 minutes,
+    # and a deadline that passes ends no connection. With keepalive gRPC makes its time-out the
+    # connection's limit for what is not acknowledged (TCP_USER_TIMEOUT), requests included.
+    # No ping is sent within the usual deadline, because Triton hangs up on who pings often.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 ]
 
 
@@ -65,17 +76,13 @@ class ModelSpec:
         name: The model's name.
         version: The model's version.
         pixels: How pictures must be prepared.
-        picture_tokens: Tokens a picture becomes.
         max_batch_size: Rows in one request at most.
-        max_text_tokens: Text tokens that are read at most.
     """
 
     name: str
     version: str
     pixels: PixelSpec
-    picture_tokens: int
     max_batch_size: int
-    max_text_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,6 @@ class RowResult:
     Attributes:
         status: One of `serving.decoder.STATUSES`.
         raw_score: P(yes) against no, 0..1.
-        logits: (yes, no).
         answer_mass: P(yes or no) within the whole vocabulary, 0..1.
         tokens_used: Text tokens read.
         tokens_cut: Text tokens left out at the end.
@@ -94,7 +100,6 @@ class RowResult:
 
     status: str
     raw_score: float
-    logits: tuple[float, float]
     answer_mass: float
     tokens_used: int
     tokens_cut: int
@@ -110,6 +115,14 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Group:
+    """Rows of a policy that will be a request.
+
+    Attributes:
+        bundle: The policy.
+        rows: At most a request's.
+        timer: Starts the sender; None once there is one.
+    """
+
     bundle: PolicyBundle
     rows: list[_Waiting]
     timer: asyncio.TimerHandle | None = None
@@ -118,8 +131,9 @@ class _Group:
 class TritonJudge:
     """Judges rows on a Triton server.
 
-    Concurrency: any number of callers; at most `max_requests` requests are under way.
-    Cancelling a caller takes its row back if it has not left yet.
+    Concurrency: any number of callers; at most `max_requests` requests are under way, and
+    groups of rows get their turn in the order in which they lingered or were full. Cancelling
+    a caller takes its row back if it has not left yet.
 
     Args:
         options: Address, deadline and grouping.
@@ -133,7 +147,7 @@ class TritonJudge:
         self._on_batch = on_batch
         self._client: Any = None
         self._groups: dict[str, _Group] = {}
-        self._requests: set[asyncio.Task[None]] = set()
+        self._senders: dict[asyncio.Task[None], _Group] = {}
         self._slots = asyncio.Semaphore(options.max_requests)
         self._max_rows = options.batch_size
 
@@ -143,27 +157,17 @@ class TritonJudge:
 
     async def close(self) -> None:
         """End requests under way (their callers get `TritonUnavailableError`)."""
-        for group in self._groups.values():
+        # All of them, also those whose sender has not begun to run.
+        for group in (*self._groups.values(), *self._senders.values()):
             if group.timer:
                 group.timer.cancel()
             _fail(group.rows, TritonUnavailableError("the client is closing"))
         self._groups.clear()
-        for task in self._requests:
+        for task in self._senders:
             task.cancel()
-        await asyncio.gather(*self._requests, return_exceptions=True)
+        await asyncio.gather(*self._senders, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
-
-    async def ready(self) -> bool:
-        """Whether the model can judge now."""
-        try:
-            return bool(
-                await self._client.is_model_ready(
-                    self._options.model, client_timeout=self._options.timeout_s
-                )
-            )
-        except (InferenceServerException, grpc.RpcError, OSError):
-            return False
 
     async def spec(self) -> ModelSpec:
         """What the server says about its model; requests keep to its batch size from then on.
@@ -192,9 +196,7 @@ class TritonJudge:
                 name=given["model_name"],
                 version=given["model_version"],
                 pixels=pixels,
-                picture_tokens=int(given["picture_tokens"]),
                 max_batch_size=int(config["max_batch_size"]),
-                max_text_tokens=int(given["max_text_tokens"]),
             )
         except (KeyError, ValueError, TypeError) as exc:
             raise BadOutputError(
@@ -220,63 +222,72 @@ class TritonJudge:
         if group is None:
             group = self._groups[bundle.digest] = _Group(bundle, [])
             loop = asyncio.get_running_loop()
-            group.timer = loop.call_later(self._options.linger_s, self._leave, bundle.digest)
-        group.rows.append(row)
+            group.timer = loop.call_later(self._options.linger_s, self._start_sender, group)
+        # Whoever has given up takes no place.
+        group.rows = [*(other for other in group.rows if not other.answer.done()), row]
         if len(group.rows) >= self._max_rows:
-            self._leave(bundle.digest)
+            del self._groups[bundle.digest]
+            self._start_sender(group)
         return await row.answer
 
-    def _leave(self, digest: str) -> None:
-        group = self._groups.pop(digest, None)
-        if group is None:
+    def _start_sender(self, group: _Group) -> None:
+        """Have a group sent as soon as a request may leave; until then rows may join it."""
+        if group.timer is None:
             return
-        if group.timer:
-            group.timer.cancel()
+        group.timer.cancel()
+        group.timer = None
         task = asyncio.get_running_loop().create_task(self._send(group))
-        self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        self._senders[task] = group
+        task.add_done_callback(self._senders.pop)
 
     async def _send(self, group: _Group) -> None:
-        rows = group.rows
         try:
             async with self._slots:
-                rows = [row for row in rows if not row.answer.done()]
+                if self._groups.get(group.bundle.digest) is group:
+                    del self._groups[group.bundle.digest]
+                rows = [row for row in group.rows if not row.answer.done()]
                 if rows:
                     await self._settle(rows, group.bundle)
-        except InferenceError as exc:
-            _fail(rows, exc)
-        except asyncio.CancelledError:
-            _fail(rows, TritonUnavailableError("the client is closing"))
-            raise
         except Exception as exc:  # noqa: BLE001 - whoever waits must hear of it
-            _fail(rows, exc)
+            _fail(group.rows, exc)
 
     async def _settle(self, rows: list[_Waiting], bundle: PolicyBundle) -> None:
-        name = bundle.digest.encode()
+        """Answer rows; tell the server their policy as often as it takes.
+
+        Raises:
+            BadOutputError: It does not take the policy in, or does not keep it.
+        """
+        where = f"Triton at {self._options.url}"
+        unknown, refusals = await self._ask(rows, bundle), 0
         for _ in range(_TELLINGS):
-            results = await self._infer(rows, [name] * len(rows))
-            unknown = []
-            for row, result in zip(rows, results, strict=True):
-                if result.status == _UNKNOWN:
-                    unknown.append(row)
-                elif not row.answer.done():
-                    row.answer.set_result(result)
             if not unknown:
                 return
             # The bundle in one row registers the policy and is that row's judgement.
             (first,) = await self._infer(unknown[:1], [bundle.data])
             # A policy that cannot be registered is refused for one row as for all.
             told = unknown if first.status in POLICY_FAULTS else unknown[:1]
-            for row in told:
-                if not row.answer.done():
-                    row.answer.set_result(first)
-            rows = unknown[len(told) :]
-            if not rows:
-                return
-        raise BadOutputError(
-            f"Triton at {self._options.url} forgets policy {bundle.digest[:12]} at once; "
-            "give its prefix cache more room (cache_bytes, cache_entries)"
-        )
+            _give(told, [first] * len(told))
+            unknown = await self._ask(unknown[len(told) :], bundle)
+            refusals = 0 if first.status in _TAKEN_IN else refusals + 1
+            if unknown and refusals == _REFUSALS:
+                raise BadOutputError(
+                    f"{where} cannot take policy {bundle.digest[:12]}: it answers {first.status}"
+                )
+        if unknown:
+            raise BadOutputError(
+                f"{where} forgets policy {bundle.digest[:12]} at once; "
+                "give its prefix cache more room (cache_bytes, cache_entries)"
+            )
+
+    async def _ask(self, rows: list[_Waiting], bundle: PolicyBundle) -> list[_Waiting]:
+        """Answer rows under a policy's digest; those of them for which it is not known."""
+        if not rows:
+            return []
+        results = await self._infer(rows, [bundle.digest.encode()] * len(rows))
+        pairs = list(zip(rows, results, strict=True))
+        known = [pair for pair in pairs if pair[1].status != _UNKNOWN]
+        _give([row for row, _ in known], [result for _, result in known])
+        return [row for row, result in pairs if result.status == _UNKNOWN]
 
     async def _infer(self, rows: Sequence[_Waiting], policies: list[bytes]) -> list[RowResult]:
         texts = [[row.text.encode("utf-8", "replace")] for row in rows]
@@ -314,7 +325,6 @@ class TritonJudge:
             result = RowResult(
                 status=status,
                 raw_score=float(arrays["raw_score"][i][0]),
-                logits=(float(arrays["logits"][i][0]), float(arrays["logits"][i][1])),
                 answer_mass=float(arrays["answer_mass"][i][0]),
                 tokens_used=int(arrays["tokens"][i][0]),
                 tokens_cut=int(arrays["tokens"][i][1]),
@@ -337,12 +347,13 @@ class TritonJudge:
         return TritonUnavailableError(f"{where} cannot judge: {said}")
 
 
+def _give(rows: Sequence[_Waiting], results: Sequence[RowResult]) -> None:
+    for row, result in zip(rows, results, strict=True):
+        if not row.answer.done():
+            row.answer.set_result(result)
+
+
 def _fail(rows: Sequence[_Waiting], exc: Exception) -> None:
     for row in rows:
         if not row.answer.done():
             row.answer.set_exception(exc)
-
-
-def is_usable(result: RowResult) -> bool:
-    """Whether the row was judged."""
-    return result.status == "ok" and not math.isnan(result.raw_score)

@@ -27,7 +27,7 @@ _TYPES = {
 }
 _SERVING = Path(serving.__file__).parent
 #: Of `stream_judge.serving`, what the decoder's model folder needs beside its model.py.
-_MODULES = ("__init__", "bundle", "decoder", "prefixes", "prompt", "sessions")
+_MODULES = ("__init__", "bundle", "decoder", "frames", "manifest", "prefixes", "prompt", "sessions")
 _DECODER_OUTPUTS = (
     ("raw_score", "TYPE_FP32", [1]),
     ("logits", "TYPE_FP32", [2]),
@@ -104,7 +104,6 @@ def _decoder_files(folder: Path, source: Checkpoint, picture_tokens: int) -> Non
         "width": int(text.hidden_size),
         "image_size": source.preprocessing.size,
         "max_positions": int(text.max_position_embeddings),
-        "max_text_tokens": source.prompt["max_text_tokens"],
     }
     (folder / "decoder.json").write_text(_json(facts), encoding="utf-8")
 
@@ -165,7 +164,8 @@ def _config(
         + _block("input", inputs)
         + _block("output", outputs)
         + "dynamic_batching { max_queue_delay_microseconds: 1000 }\n"
-        # One instance: a second would hold the weights and the prefixes twice.
+        # One on a CPU, and one on each GPU, with weights and prefixes of its own. `gpus`
+        # would bind it to one, but without GPUs Triton refuses a configuration that has it.
         + "instance_group [ { kind: KIND_AUTO count: 1 } ]\n"
         + _parameters(parameters)
     )

@@ -1,13 +1,15 @@
 """The language decoder: rows in, scores out.
 
 A row is a picture's embeddings, a text, and a policy (its digest, or its bundle). Rows of
-one policy share the policy's prefix: one key/value cache of batch size 1, computed once,
-never copied. A bad row gets a status; its neighbours do not notice, whatever is wrong with it.
+one policy share the policy's prefix: one key/value cache of batch size 1, computed once
+and never expanded. It lies in the host's memory: a CPU reads it where it is, to a GPU ONNX
+Runtime copies all of it in every run. A bad row gets a status; its neighbours do not notice,
+whatever is wrong with it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -82,7 +84,8 @@ class DecoderOptions:
 
     Attributes:
         threads: Intra-op threads of each session.
-        cache_bytes: Memory for resident policy prefixes.
+        device: Number of the GPU that the graphs run on, if there is one.
+        cache_bytes: The host's memory for resident policy prefixes.
         cache_entries: How many policies stay resident.
         batch_tokens: Query tokens, padding included, in one run of the graph.
         batch_attention: The same, times the positions that each attends to; a row that is
@@ -91,6 +94,7 @@ class DecoderOptions:
     """
 
     threads: int = 1
+    device: int = 0
     cache_bytes: int = 512 * 1024 * 1024
     cache_entries: int = 64
     batch_tokens: int = 8192
@@ -123,12 +127,11 @@ class LanguageDecoder:
     """
 
     def __init__(self, folder: Path, vision: Path, options: DecoderOptions) -> None:
-        import json
-
         self._options = options
-        self._prefix_graph = open_session(folder / "prefix.onnx", threads=options.threads)
-        self._verdict_graph = open_session(folder / "verdict.onnx", threads=options.threads)
-        self._vision = open_session(vision, threads=options.threads)
+        graphs = (folder / "prefix.onnx", folder / "verdict.onnx", vision)
+        self._prefix_graph, self._verdict_graph, self._vision = (
+            open_session(graph, threads=options.threads, device=options.device) for graph in graphs
+        )
         shape = json.loads((folder / "decoder.json").read_text(encoding="utf-8"))
         self.picture_tokens = int(shape["picture_tokens"])
         self.width = int(shape["width"])
@@ -301,8 +304,3 @@ class LanguageDecoder:
             "position_ids": positions,
             **prefix.keys_values,
         }
-
-
-def manifest_digest(repository: Path) -> str:
-    """The model's name in every verdict: sha256 of the repository's `manifest.json`."""
-    return hashlib.sha256((repository / "manifest.json").read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Key/value caches of policy prefixes: computed once, resident, bounded."""
+"""Key/value caches of policy prefixes: computed once, resident in the host's memory, bounded."""
 
 from __future__ import annotations
 

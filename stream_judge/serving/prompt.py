@@ -4,7 +4,8 @@
     query    picture, text, "Answer:"  -> the next token is the judgement
 
 No token ever spans two segments, so the prefix and the query tokenise to the same ids
-whether they are joined or not, and a policy's prefix can be computed once.
+whether they are joined or not, and a policy's prefix can be computed once. No text can hold a
+control token, nor what the segments around it say (`serving.frames`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+
+from .frames import Frames
 
 # Kept of the control and format characters: the line break, which lists and paragraphs need.
 _KEPT = "\n"
@@ -72,16 +75,24 @@ def _bound_marks(text: str) -> str:
     return "".join(kept)
 
 
+_VERSION = 1
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
     """The fixed parts of the prompt; `prompt.json` beside the tokenizer.
+
+    What the segments say is kept out of the texts between them (`serving.frames`). So they
+    should say it in labels ("Answer:", "[/INST]"), which listings do without: of a segment
+    without a label all its words together are kept out, and one of signs alone is not guarded.
 
     Attributes:
         version: Format of this file, 1.
         bos: Token that begins every prompt; empty for none.
         image: Token that stands for a picture's embeddings.
-        before_instruction: Goes before the instruction, in the same segment.
-        after_instruction: Goes after the instruction, in the same segment.
+        before_instruction: Goes before the instruction; what stands behind its last control
+            token is tokenised together with the instruction.
+        after_instruction: Goes after the instruction, likewise up to its first control token.
         before_image: Segment before each picture; may be empty.
         after_image: Segment between picture and text.
         text_prefix: Goes before each text, in the text's segment.
@@ -120,6 +131,10 @@ class PromptTemplate:
         for name, value in content.items():
             if type(value) is not (int if name in numbers else str):
                 raise ValueError(f"prompt.json: {name} has a value of another type")
+        if content["version"] != _VERSION:
+            raise ValueError(f"prompt.json: version {content['version']}; wanted {_VERSION}")
+        if content["max_text_tokens"] < 1:  # type: ignore[operator]  # an int, see above
+            raise ValueError("prompt.json: max_text_tokens has to be at least 1")
         return cls(**content)  # type: ignore[arg-type]  # types were checked above
 
     @classmethod
@@ -173,7 +188,8 @@ class PromptTokenizer:
     def __init__(
         self, tokenizer: Tokenizer, template: PromptTemplate, *, picture_tokens: int
     ) -> None:
-        tokenizer.encode_special_tokens = True
+        # The template may name the model's control tokens; texts, below, may not.
+        tokenizer.encode_special_tokens = False
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -185,13 +201,19 @@ class PromptTokenizer:
         self._after_image = self._encode(template.after_image)
         self._after_text = self._encode(template.after_text)
         self._after_answer = self._encode(template.after_answer)
+        self._controls = frozenset(tokenizer.get_added_tokens_decoder())
+        self._opening, self._before_instruction = self._behind_controls(template.before_instruction)
+        self._after_instruction, self._closing = self._before_controls(template.after_instruction)
+        self._refuse_slots()
         self.positive = self._encode(template.positive)[0]
         self.negative = self._encode(template.negative)[0]
         if self.positive == self.negative:
             raise ValueError("prompt.json: both answers begin with the same token")
         # From here on all that is encoded is text.
+        tokenizer.encode_special_tokens = True
+        self._frames = _frames(template, tokenizer)
         self._tokenizer = _disarmed(tokenizer)
-        self._forbidden = {*tokenizer.get_added_tokens_decoder(), self._image, *self._bos}
+        self._forbidden = {*self._controls, self._image, *self._bos}
         # No token covers more than the longest: what lies beyond is not among those read.
         # (NFKC can join four characters into one, but no text is longest tokens throughout.)
         self._max_chars = (template.max_text_tokens + 1) * _longest_token(tokenizer)
@@ -213,9 +235,8 @@ class PromptTokenizer:
         Raises:
             PromptError: `text_empty` for an empty sample text.
         """
-        template = self.template
-        said = template.before_instruction + clean_text(instruction) + template.after_instruction
-        ids = [*self._bos, *self._plain(said)]
+        said = self._before_instruction + clean_text(instruction) + self._after_instruction
+        ids = [*self._bos, *self._opening, *self._plain(self._encode(said)), *self._closing]
         for text, answer in samples:
             ids += self.query(text).ids
             ids.append(self.positive if answer else self.negative)
@@ -226,11 +247,13 @@ class PromptTokenizer:
     def read(self, text: str) -> Text:
         """A listing's text, cleaned and tokenised; what is empty stays empty.
 
+        What the template says around texts is not in it, neither its characters nor its ids.
+
         Args:
             text: As the seller wrote it.
         """
         cleaned = clean_text(text, self._max_chars)
-        found = self._plain(self.template.text_prefix + cleaned) if cleaned else []
+        found = self._framed(self._frames.broken(cleaned)) if cleaned else []
         is_cut = len(text.strip()) > self._max_chars or len(cleaned) == self._max_chars
         return Text(tuple(found[: self.template.max_text_tokens]), len(found) + is_cut)
 
@@ -259,21 +282,83 @@ class PromptTokenizer:
             raise ValueError(f"prompt.json: the tokenizer has no token {name!r}")
         return int(token)
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids) if text else []
+    def _behind_controls(self, segment: str) -> tuple[list[int], str]:
+        """Ids up to the segment's last control token, and the words behind it.
 
-    def _plain(self, text: str) -> list[int]:
+        Words are tokenised together with the instruction that they stand beside.
+        """
+        encoding = self._encoded(segment)
+        ends = [
+            end
+            for token, (_, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token in self._controls
+        ]
+        cut = max(ends, default=0)
+        return self._encode(segment[:cut]), segment[cut:]
+
+    def _before_controls(self, segment: str) -> tuple[str, list[int]]:
+        """The words before the segment's first control token, and the ids from there on."""
+        encoding = self._encoded(segment)
+        begins = [
+            begin
+            for token, (begin, _) in zip(encoding.ids, encoding.offsets, strict=True)
+            if token in self._controls
+        ]
+        cut = min(begins, default=len(segment))
+        return segment[:cut], self._encode(segment[cut:])
+
+    def _refuse_slots(self) -> None:
+        segments = (
+            self._opening,
+            self._closing,
+            self._before_image,
+            self._after_image,
+            self._after_text,
+            self._after_answer,
+        )
+        if any(self._image in ids for ids in segments):
+            raise ValueError(
+                f"prompt.json: a segment holds the picture's own token {self.template.image}"
+            )
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._encoded(text).ids) if text else []
+
+    def _encoded(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _framed(self, text: str) -> list[int]:
+        """Token ids of a cleaned text behind `text_prefix`, which is a frame itself."""
+        prefix = self.template.text_prefix
+        encoding = self._encoded(prefix + text)
+        own = sum(1 for _, end in encoding.offsets[: len(prefix)] if end <= len(prefix))
+        ids = encoding.ids
+        return [*self._plain(ids[:own]), *self._frames.without(self._plain(ids[own:]))]
+
+    def _plain(self, ids: Iterable[int]) -> list[int]:
         """Token ids of untrusted text.
 
         Added tokens are disarmed; one that the vocabulary itself gives for a word is left
         out. A seller who writes such a word gets a verdict on the rest.
         """
-        return [token for token in self._encode(text) if token not in self._forbidden]
+        return [token for token in ids if token not in self._forbidden]
 
     def _count_slots(self, ids: Iterable[int], pictures: int) -> None:
         slots = sum(1 for token in ids if token == self._image)
         if slots != pictures * self._picture_tokens:
             raise PromptError(f"{slots} picture slots for {pictures} pictures", "internal")
+
+
+def _frames(template: PromptTemplate, tokenizer: Tokenizer) -> Frames:
+    segments = (
+        template.before_instruction,
+        template.after_instruction,
+        template.before_image,
+        template.after_image,
+        template.text_prefix,
+        template.after_answer,
+    )
+    return Frames(segments, template.after_text, tokenizer)
 
 
 def _disarmed(tokenizer: Tokenizer) -> Tokenizer:

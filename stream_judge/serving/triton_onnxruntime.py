@@ -33,11 +33,12 @@ class TritonPythonModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         folder = Path(args["model_repository"]) / args["model_version"]
         name = config.get("default_model_filename") or "model.onnx"
-        providers = [
-            p
-            for p in ("CUDAExecutionProvider", "CPUExecutionProvider")
-            if p in ort.get_available_providers()
-        ]
+        # Triton starts an instance on every GPU; each must open its own.
+        device = int(args["model_instance_device_id"])
+        device = device if args["model_instance_kind"] == "GPU" else 0
+        wanted = {"CUDAExecutionProvider": {"device_id": device}, "CPUExecutionProvider": {}}
+        available = ort.get_available_providers()
+        providers = [(provider, wanted[provider]) for provider in wanted if provider in available]
         self._session = ort.InferenceSession(str(folder / name), options, providers=providers)
         self._inputs = [i.name for i in self._session.get_inputs()]
         self._outputs = [o.name for o in self._session.get_outputs()]

@@ -50,7 +50,7 @@ async def test_another_model_of_the_same_preparation_is_taken_up(
     server: Server, served: ServedModel
 ) -> None:
     await served.notice("a")
-    server.model = replace(MODEL, name="better", version="2", max_text_tokens=7)
+    server.model = replace(MODEL, name="better", version="2", max_batch_size=7)
     await served.notice("b")
     assert (served.spec_of("b").name, served.spec_of("b").version) == ("better", "2")
     assert served.spec_of("a") == MODEL

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from stream_judge.errors import BadOutputError, TritonTimeoutError, TritonUnavailableError
 from stream_judge.serving.bundle import digest_of, pack_bundle
 from stream_judge.testing_triton import SIZE, StubTriton
-from stream_judge.triton import PolicyBundle, TritonJudge
+from stream_judge.triton import _CHANNEL, PolicyBundle, RowResult, TritonJudge
 from stream_judge.triton_options import TritonOptions
 
 PIXELS = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -110,7 +111,6 @@ async def test_an_outage_and_a_slow_answer_are_told_apart(stub: StubTriton) -> N
     await client.start()
     with pytest.raises(TritonUnavailableError):
         await client.judge(PIXELS, "text", EXACT)
-    assert not await client.ready()
     stub.out = False
     stub._latency_s = lambda: 3.0
     with pytest.raises(TritonTimeoutError):
@@ -120,7 +120,7 @@ async def test_an_outage_and_a_slow_answer_are_told_apart(stub: StubTriton) -> N
 
 async def test_the_model_says_how_pictures_are_prepared(client: TritonJudge) -> None:
     spec = await client.spec()
-    assert (spec.pixels.size, spec.picture_tokens, spec.max_batch_size) == (SIZE, 4, 32)
+    assert (spec.name, spec.pixels.size, spec.max_batch_size) == ("stub", SIZE, 32)
 
 
 async def test_requests_keep_to_the_models_batch_size(
@@ -148,3 +148,154 @@ async def test_a_policy_that_is_refused_is_told_once(stub: StubTriton, client: T
     rows = await asyncio.gather(*(client.judge(PIXELS, f"text {i}", EXACT) for i in range(5)))
     assert [row.status for row in rows] == ["policy_too_long"] * 5
     assert stub.rows == [5, 1]
+
+
+def test_a_host_that_vanished_is_left_within_seconds() -> None:
+    options = dict(_CHANNEL)
+    deadline_ms = TritonOptions().timeout_s * 1000
+    assert options["grpc.keepalive_timeout_ms"] < deadline_ms < options["grpc.keepalive_time_ms"]
+
+
+class NoRoom(StubTriton):
+    """Fails to compute a policy's prefix, so that it never knows one."""
+
+    def _row_status(self, text: str, policy: bytes) -> str:
+        return "policy_unknown" if len(policy) == 64 else "internal"
+
+
+class Forgetful(StubTriton):
+    """Forgets a policy as soon as it was told."""
+
+    def _row_status(self, text: str, policy: bytes) -> str:
+        return "policy_unknown" if len(policy) == 64 else "ok"
+
+
+class Instances(StubTriton):
+    """Nine behind one address, which take requests in turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._each: list[set[bytes]] = [set() for _ in range(9)]
+
+    async def infer(self, request: Any) -> Any:
+        self._known = self._each[len(self.rows) % len(self._each)]
+        return await super().infer(request)
+
+
+async def ask(server: StubTriton, n: int) -> list[RowResult | BaseException]:
+    await server.start()
+    client = TritonJudge(TritonOptions(url=server.url, batch_size=n, timeout_s=5))
+    await client.start()
+    rows = (client.judge(PIXELS, f"text {i}", EXACT) for i in range(n))
+    answers = await asyncio.gather(*rows, return_exceptions=True)
+    await client.close()
+    await server.stop()
+    return answers
+
+
+async def test_a_server_that_fails_at_a_policy_is_not_told_to_remember_it() -> None:
+    answers = await ask(NoRoom(), 6)
+    assert [isinstance(answer, RowResult) for answer in answers] == [True] * 3 + [False] * 3
+    for answer in answers[3:]:
+        assert isinstance(answer, BadOutputError)
+        assert "cannot take policy" in answer.message
+        assert "answers internal" in answer.message
+
+
+async def test_a_server_that_forgets_a_policy_needs_a_larger_cache() -> None:
+    answers = await ask(Forgetful(), 12)
+    assert isinstance(answers[-1], BadOutputError)
+    assert "more room" in answers[-1].message
+
+
+async def test_every_instance_behind_an_address_is_told() -> None:
+    server = Instances()
+    answers = await ask(server, 8)
+    assert {answer.status for answer in answers if isinstance(answer, RowResult)} == {"ok"}
+    assert len(answers) == 8
+    # Five have been told when one of them is asked.
+    assert server.rows == [8, 1, 7, 1, 6, 1, 5, 1, 4, 1, 3]
+
+
+class Held(TritonJudge):
+    """A client whose requests end when they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__(TritonOptions(batch_size=4, linger_s=0, max_requests=1))
+        self.sent: list[list[str]] = []
+        self.let_go = asyncio.Event()
+        self.tasks: list[asyncio.Task[RowResult]] = []
+
+    async def _infer(self, rows: Sequence[Any], policies: list[bytes]) -> list[RowResult]:
+        self.sent.append([row.text for row in rows])
+        await self.let_go.wait()
+        return [RowResult("ok", 0.5, 1.0, 1, 0, "digest")] * len(rows)
+
+    async def ask(self, text: str, policy: PolicyBundle = EXACT) -> asyncio.Task[RowResult]:
+        """A row that has lingered."""
+        self.tasks.append(asyncio.create_task(self.judge(PIXELS, text, policy)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return self.tasks[-1]
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[Held]:
+    client = Held()
+    yield client
+    await client.close()
+    await asyncio.gather(*client.tasks, return_exceptions=True)
+
+
+async def test_a_group_takes_in_rows_until_a_request_may_leave(held: Held) -> None:
+    for i in range(8):
+        await held.ask(str(i))
+    assert held.sent == [["0"]]
+    held.let_go.set()
+    await asyncio.gather(*held.tasks)
+    # Full at the fourth row; what came then lingered for the next.
+    assert held.sent == [["0"], ["1", "2", "3", "4"], ["5", "6", "7"]]
+
+
+async def test_policies_get_their_turn_in_the_order_of_their_rows(held: Held) -> None:
+    for text, policy in (("0", EXACT), ("1", LOOSE), ("2", EXACT), ("3", LOOSE), ("4", EXACT)):
+        await held.ask(text, policy)
+    held.let_go.set()
+    await asyncio.gather(*held.tasks)
+    assert held.sent == [["0"], ["1", "3"], ["2", "4"]]
+
+
+async def test_a_row_that_is_taken_back_takes_no_place(held: Held) -> None:
+    await held.ask("0")
+    gone = [await held.ask(f"gone {i}") for i in range(3)]
+    for task in gone:
+        task.cancel()
+    for i in range(1, 5):
+        await held.ask(str(i))
+    held.let_go.set()
+    await asyncio.gather(*held.tasks, return_exceptions=True)
+    assert held.sent == [["0"], ["1", "2", "3", "4"]]
+
+
+async def test_a_group_whose_callers_have_all_gone_is_no_request(held: Held) -> None:
+    await held.ask("0")
+    (await held.ask("gone")).cancel()
+    held.let_go.set()
+    await held.ask("1", LOOSE)
+    assert held.sent == [["0"], ["1"]]
+
+
+async def test_closing_ends_every_row_wherever_it_waits(held: Held) -> None:
+    for i in range(3):
+        await held.ask(str(i))
+    # These fill the group; a sender of theirs has not begun to run.
+    held.tasks += [
+        asyncio.create_task(held.judge(PIXELS, str(i), policy))
+        for policy in (LOOSE, EXACT)
+        for i in range(5)
+    ]
+    await asyncio.sleep(0)
+    await held.close()
+    ends = await asyncio.wait_for(asyncio.gather(*held.tasks, return_exceptions=True), 5)
+    assert {type(end) for end in ends} == {TritonUnavailableError}
+    assert held.sent == [["0"]]

@@ -14,13 +14,8 @@ import triton_python_backend_utils as pb_utils
 # Triton imports this file alone; its package lies beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from serving.decoder import (
-    DecoderOptions,
-    LanguageDecoder,
-    Result,
-    Row,
-    manifest_digest,
-)
+from serving.decoder import DecoderOptions, LanguageDecoder, Result, Row
+from serving.manifest import manifest_digest
 
 
 class TritonPythonModel:
@@ -34,6 +29,9 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         repository = Path(args["model_repository"]).parent
         vision = repository / "vision_encoder" / "1" / "model.onnx"
+        if args["model_instance_kind"] == "GPU":
+            # Triton starts an instance on every GPU; each must open its own.
+            numbers["device"] = int(args["model_instance_device_id"])
         self._digest = manifest_digest(repository).encode()
         self._decoder = LanguageDecoder(folder, vision, DecoderOptions(**numbers))
 

@@ -59,7 +59,7 @@ class StubGraph:
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch) -> StubGraph:
     made = StubGraph()
-    monkeypatch.setattr(decoder_module, "open_session", lambda path, *, threads: made)
+    monkeypatch.setattr(decoder_module, "open_session", lambda path, **_: made)
     return made
 
 
@@ -73,7 +73,6 @@ def make_decoder(
             "width": WIDTH,
             "image_size": SIZE,
             "max_positions": max_positions,
-            "max_text_tokens": max_text_tokens,
         }
         prompt = {**template, "max_text_tokens": max_text_tokens}
         tokenizer.save(str(tmp_path / "tokenizer.json"))

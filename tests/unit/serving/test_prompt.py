@@ -162,6 +162,45 @@ def test_a_templates_own_added_tokens_stay(chat: Tokenizer, template: Fields) ->
     assert prompt.query("red mug").ids[-1] == chat.token_to_id("<think>")
 
 
+def test_a_templates_own_control_tokens_stay(tokenizer: Tokenizer, template: Fields) -> None:
+    end = tokenizer.token_to_id("</s>")
+    segments = {
+        "before_instruction": "Judge</s>Instruction: ",
+        "after_instruction": "\n</s>red",
+        "after_text": "</s>",
+        "after_answer": "</s>",
+    }
+    prompt = make_prompt(tokenizer, {**template, **segments})
+    assert prompt.query("</s> mug").ids.count(end) == 1
+    assert prompt.query("red mug").ids[-1] == end
+    prefix = prompt.prefix("Look </s> twice.", [("mug </s>", True)])
+    assert prefix.count(end) == 4
+    assert prefix[-1] == end
+
+
+def test_words_beside_an_instruction_are_tokenised_with_it(
+    tokenizer: Tokenizer, template: Fields
+) -> None:
+    prompt = make_prompt(tokenizer, template)
+    joined = tokenizer.encode("Instruction: Judge.\n", add_special_tokens=False).ids
+    assert prompt.prefix("Judge.", [])[1:] == joined
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"max_text_tokens": 0}])
+def test_a_template_of_another_version_or_without_room_is_refused(
+    template: Fields, change: Fields
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        PromptTemplate.from_mapping({**template, **change})
+
+
+def test_a_template_with_the_pictures_token_is_refused(
+    tokenizer: Tokenizer, template: Fields
+) -> None:
+    with pytest.raises(ValueError, match="picture's own token"):
+        make_prompt(tokenizer, {**template, "before_image": "<image>"})
+
+
 def test_an_added_token_that_is_a_word_of_the_vocabulary_is_left_out(template: Fields) -> None:
     words = ["<s>", "<image>", "<pad>", "Text:", "red", "mug", "Answer:", "Yes", "No"]
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<pad>"))
