@@ -12,6 +12,7 @@ from PIL import Image
 
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.drawing import Format, draw, encode
+from stream_judge.images.decoder_child import prepare
 
 Pixels = npt.NDArray[np.uint8]
 Attributes = npt.NDArray[np.int8]
@@ -21,7 +22,7 @@ _CHUNK = 250
 
 
 def preprocess(image: Image.Image, size: int) -> Pixels:
-    """Resizes and crops as the CLIP processor does.
+    """Prepares a picture as the worker does for tiny-llava-re.
 
     Args:
         image: A picture of any size and mode.
@@ -30,16 +31,7 @@ def preprocess(image: Image.Image, size: int) -> Pixels:
     Returns:
         uint8 [size, size, 3]: shortest edge to `size` (bicubic), centre square.
     """
-    rgb = image.convert("RGB")
-    width, height = rgb.size
-    # The longer edge is cut, not rounded, as in transformers' get_resize_output_image_size.
-    if width <= height:
-        target = (size, int(size * height / width))
-    else:
-        target = (int(size * width / height), size)
-    resized = rgb.resize(target, Image.Resampling.BICUBIC)
-    left, top = (target[0] - size) // 2, (target[1] - size) // 2
-    return np.array(resized.crop((left, top, left + size, top + size)), dtype=np.uint8)
+    return prepare(image.convert("RGB"), size, "bicubic", "center")
 
 
 def draw_entry(seed: int, index: int, size: int) -> tuple[Pixels, tuple[int, int, int, int]]:

@@ -72,7 +72,8 @@ def make_catalogue(count: int, seed: int, out: Path, *, processes: int = 2) -> C
     """Write a drawn shop to `out`; the same count and seed give the same bytes.
 
     Half of the listings match their pictures, half differ in exactly one attribute. A few
-    pictures are missing or broken, a few events malformed, a few are tombstones.
+    pictures are missing or broken, a few events malformed, a few are tombstones. Pictures of
+    a shop that was drawn to `out` before are taken away.
 
     Args:
         count: Lines of `events.jsonl`.
@@ -81,6 +82,9 @@ def make_catalogue(count: int, seed: int, out: Path, *, processes: int = 2) -> C
         processes: Drawing processes; they change nothing but the time.
     """
     (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for old in (out / "pictures").glob("p-[0-9]*-0.*"):
+        # Under another seed it may be the one that is missing.
+        old.unlink()
     plans = _plan(count, seed)
     folder = str(out / "pictures")
     if processes > 1:

@@ -15,8 +15,10 @@ from stream_judge.export.preprocessing import Preprocessing, read_preprocessing
 from stream_judge.serving.prompt import PromptTemplate, PromptTokenizer
 
 _NEEDED = ("config.json", "tokenizer.json", "preprocessor_config.json")
-# Decoders that compute as Llama does: RMS norm, rotary positions, gated MLP, no window.
+# Decoders that compute as Llama does: RMS norm, rotary positions, gated MLP.
 _DECODERS = ("llama", "mistral", "qwen2")
+# Frequencies that do not follow the prompt's length: a traced graph has no others.
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 #: For checkpoints of the LLaVA-1.5 family that bring no prompt.json.
 LLAVA_PROMPT: dict[str, str | int] = {
     "version": 1,
@@ -62,7 +64,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     """Look a checkpoint through, all but the weights' values.
 
     Args:
-        checkpoint: Local folder or hub id.
+        checkpoint: Local folder or hub id; names the model if its config.json does not.
 
     Raises:
         ExportError: Missing files, a model, a processor or a prompt that is not supported,
@@ -72,6 +74,7 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     check_model_type(folder)
     identity = read_json(folder / "config.json")
     config = _read_config(folder)
+    check_decoder(config.text_config)
     preprocessing = read_preprocessing(read_json(folder / "preprocessor_config.json"))
     side = config.vision_config.image_size
     if preprocessing.size != side:
@@ -88,13 +91,19 @@ def read_checkpoint(checkpoint: str | Path) -> Checkpoint:
     )
     return Checkpoint(
         folder=folder,
-        name=str(identity.get("stream_judge_name") or folder.resolve().name),
+        name=str(identity.get("stream_judge_name") or _given_name(checkpoint)),
         version=str(identity.get("stream_judge_version", "1")),
         config=config,
         preprocessing=preprocessing,
         prompt=prompt,
         parameters=count_parameters(folder),
     )
+
+
+def _given_name(checkpoint: str | Path) -> str:
+    # A hub id, not its snapshot: that folder is called after a commit.
+    folder = Path(checkpoint)
+    return folder.resolve().name if folder.is_dir() else str(checkpoint)
 
 
 def resolve(checkpoint: str | Path) -> Path:
@@ -127,20 +136,50 @@ def _download(name: str) -> Path:
 
 
 def check_model_type(folder: Path) -> None:
-    """Refuse what the graphs cannot express.
+    """Refuse what transformers would read wrongly, or cannot load without other libraries.
+
+    Args:
+        folder: Holds `config.json`.
 
     Raises:
-        ExportError: If the model is no LLaVA with a Llama-like decoder.
+        ExportError: If the model is no LLaVA with a Llama-like decoder, is quantised, or was
+            saved in a form that the transformers here does not know.
     """
     config = read_json(folder / "config.json")
-    kind = config.get("model_type")
-    text = config.get("text_config", {}).get("model_type")
+    kind, text = config.get("model_type"), config.get("text_config")
     if kind != "llava":
         raise ExportError(f"model type {kind!r} is not supported; wanted 'llava'")
-    if text not in _DECODERS:
-        raise ExportError(f"decoder {text!r} is not supported; wanted one of {_DECODERS}")
-    if config["text_config"].get("sliding_window") and text == "mistral":
+    decoder = text.get("model_type") if isinstance(text, dict) else None
+    if not isinstance(text, dict) or decoder not in _DECODERS:
+        raise ExportError(f"decoder {decoder!r} is not supported; wanted one of {_DECODERS}")
+    if "rope_parameters" in text and "rope_theta" not in text:
+        # transformers 4 would take its default base, and say nothing.
+        raise ExportError(
+            "config.json was written by transformers 5 (rope_parameters): write rope_theta and "
+            "rope_scaling into its text_config, as transformers 4 does"
+        )
+    if config.get("quantization_config") or text.get("quantization_config"):
+        raise ExportError(
+            "quantised weights are not supported: export the checkpoint that they were made from"
+        )
+
+
+def check_decoder(text: Any) -> None:
+    """Refuse a decoder that computes what the graphs do not.
+
+    Args:
+        text: Its configuration, transformers' defaults included.
+
+    Raises:
+        ExportError: A sliding window, or rotary positions that follow the prompt's length.
+    """
+    if getattr(text, "sliding_window", None):
         raise ExportError("decoders with a sliding attention window are not supported")
+    # Mistral's configuration has no rope_scaling of its own, and leaves the older key alone.
+    scaling = getattr(text, "rope_scaling", None) or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind not in _ROPE_TYPES:
+        raise ExportError(f"rope type {kind!r} is not supported; wanted one of {_ROPE_TYPES}")
 
 
 def _read_config(folder: Path) -> Any:
@@ -148,7 +187,7 @@ def _read_config(folder: Path) -> Any:
 
     try:
         return LlavaConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
         raise ExportError(f"config.json: transformers does not read it: {exc}") from exc
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stream_judge.errors import ExportError
 from stream_judge.export.checkpoint import Checkpoint, read_checkpoint
 from stream_judge.export.target import check_target, disk_errors, replace
-from stream_judge.serving.decoder import manifest_digest
+from stream_judge.serving.manifest import manifest_digest
 
 if TYPE_CHECKING:
     from stream_judge.export.storage import WeightFile
@@ -69,15 +69,17 @@ def export_checkpoint(
         EnvironmentProblem: The disk became full.
     """
     source = read_checkpoint(checkpoint)
+    # The folder beside `.` is not the parent that pathlib names.
+    out = out.absolute()
     check_target(out)
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _check_disk(source, out.parent, dtype)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
             root = Path(scratch) / "repository"
-            model = _load(source.folder)
+            model = _load(source)
             _write(model, source, root, dtype, say)
-            difference = _verify(model, source, root, say) if verify else None
+            difference = _verify(model, source, root, dtype, say) if verify else None
             replace(root, out)
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
@@ -95,24 +97,24 @@ def _check_disk(source: Checkpoint, parent: Path, dtype: DType) -> None:
         raise ExportError(f"{parent}: {free / 1e9:.1f} GB free, export needs {wanted / 1e9:.1f} GB")
 
 
-def _load(folder: Path) -> Any:
+def _load(source: Checkpoint) -> Any:
     import torch
     from safetensors import SafetensorError
     from transformers import LlavaForConditionalGeneration
 
     try:
         model, found = LlavaForConditionalGeneration.from_pretrained(
-            folder,
+            source.folder,
             dtype=torch.float32,
             attn_implementation="eager",
             local_files_only=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
-        raise ExportError(f"{folder.name}: weights cannot be loaded: {exc}") from exc
+        raise ExportError(f"{source.name}: weights cannot be loaded: {exc}") from exc
     if missing := sorted(found["missing_keys"]):
         # transformers draws those at random and goes on.
-        raise ExportError(f"{folder.name}: weights are missing: {', '.join(missing[:3])}")
+        raise ExportError(f"{source.name}: weights are missing: {', '.join(missing[:3])}")
     return model.eval()
 
 
@@ -147,12 +149,13 @@ def _store(graph: Graph, target: Path, weights: WeightFile, say: Say) -> None:
         weights.adopt(traced, target)
 
 
-def _verify(model: Any, source: Checkpoint, root: Path, say: Say) -> float:
+def _verify(model: Any, source: Checkpoint, root: Path, dtype: DType, say: Say) -> float:
     from stream_judge.export.verify import largest_difference
 
     say("comparing with transformers")
     difference = largest_difference(model, source, root)
     say(f"largest difference of a logit: {difference:.2e} (limit {_TOLERANCE:.0e})")
     if not difference <= _TOLERANCE:
-        raise ExportError(f"differs from transformers by {difference:.2e} > {_TOLERANCE:.0e}")
+        hint = "; float32 weights are rounded to fp16: try --dtype fp32" if dtype == "fp16" else ""
+        raise ExportError(f"differs from transformers by {difference:.2e} > {_TOLERANCE:.0e}{hint}")
     return difference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +18,16 @@ def check_target(out: Path) -> None:
     """Refuse to replace anything but a model repository of ours, or an empty folder.
 
     Raises:
-        ExportError: `out` is a file, no model repository, or holds files of somebody else.
+        ExportError: `out` is a file, a mount point, no model repository, or holds files of
+            somebody else.
     """
     if not out.exists():
         return
     if not out.is_dir():
         raise ExportError(f"{out} is no folder; choose another")
+    # Not Path.is_mount: a link into another file system is none, and can be renamed.
+    if os.path.ismount(out):
+        raise ExportError(f"{out} is a mount point and cannot be replaced; choose a folder in it")
     if not any(out.iterdir()):
         return
     listed = _listed(out)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from stream_judge.errors import ExportError
 from stream_judge.export.checkpoint import Checkpoint
 from stream_judge.export.preprocessing import Preprocessing
 from stream_judge.serving.bundle import Sample, pack_bundle
@@ -30,7 +31,10 @@ def largest_difference(model: Any, source: Checkpoint, root: Path) -> float:
     """Largest absolute difference of a yes or no logit, over policies of 0, 1 and 3 samples.
 
     transformers sees each prompt alone and whole; the repository judges all texts in one
-    batch over a resident prefix.
+    batch over a resident prefix. Samples that the decoder has no room for are left out.
+
+    Raises:
+        ExportError: The repository does not judge one of the prompts.
     """
     rng = np.random.default_rng(11)
     size = source.preprocessing.size
@@ -53,9 +57,16 @@ def largest_difference(model: Any, source: Checkpoint, root: Path) -> float:
         bundle = pack_bundle(_INSTRUCTION, samples, size=size)
         rows = [Row(e, t.encode(), bundle) for e, t in zip(embeddings, _TEXTS, strict=True)]
         for index, result in enumerate(decoder.judge(rows)):
+            if result.status == "policy_too_long" and count:
+                # More samples fit no better.
+                return worst
             if result.status != "ok":
-                return float("inf")
-            ids = [*prompt.prefix(_INSTRUCTION, shown), *prompt.query(_TEXTS[index]).ids]
+                raise ExportError(
+                    f"the repository answers a prompt of --verify with {result.status}"
+                )
+            # Samples may leave so little room that the text behind them is cut.
+            query = prompt.query(_TEXTS[index], result.tokens[0])
+            ids = [*prompt.prefix(_INSTRUCTION, shown), *query.ids]
             all_pictures = np.concatenate([pictures, pixels[index : index + 1]])
             theirs = _transformers(model, ids, all_pictures, source.preprocessing)
             for ours, token in zip(result.logits, (prompt.positive, prompt.negative), strict=True):

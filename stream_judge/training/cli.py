@@ -10,19 +10,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream_judge.extras import need
+
 app = typer.Typer(help="Train and evaluate tiny-llava-re.", no_args_is_help=True)
 
 
 @app.command("run")
 def run(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one goes on.")],
-    seed: Annotated[int, typer.Option(help="Seed of drawings, texts and weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of drawings, texts and weights.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Decoder steps.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
     """Train from scratch to OUT/checkpoint; stop it with Ctrl-C, run it again to go on."""
     from dataclasses import replace
 
+    need("train", "matplotlib", "tokenizers", "torch", "transformers")
     from stream_judge.training.run import RunOptions, train_run
 
     options = RunOptions(seed=seed, threads=threads)
@@ -40,10 +43,11 @@ def eval_(
     pairs: Annotated[int, typer.Option(min=160, help="Pairs of picture and text.")] = 2000,
     episodes: Annotated[int, typer.Option(min=20, help="Episodes a cell of samples.")] = 600,
     drawings: Annotated[int, typer.Option(min=50, help="Full-size drawings.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Another seed: another held-out set.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed: another held-out set.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as last line.")] = False,
 ) -> None:
     """Judge held-out drawings and texts with a model repository (ONNX Runtime, no torch)."""
+    need("embedded", "onnxruntime", "tokenizers")
     from stream_judge.resources import resource
     from stream_judge.training.evaluate import evaluate
     from stream_judge.training.scorer import RepositoryScorer, draw_pool
@@ -51,7 +55,7 @@ def eval_(
     notes = Console(stderr=True)
     scorer = RepositoryScorer(repository or resource("model_repo"))
     notes.print(f"drawing {drawings} held-out products")
-    pool = draw_pool(drawings, seed, scorer.image_size)
+    pool = draw_pool(drawings, seed, scorer.pixels)
     figures = evaluate(
         scorer, pool, pairs=pairs, episodes=episodes, seed=seed, say=lambda s: notes.print(s)
     )

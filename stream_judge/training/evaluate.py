@@ -65,7 +65,7 @@ class _Pair:
 def evaluate(
     scorer: Scorer, pool: Pool, *, pairs: int, episodes: int, seed: int, say: Say
 ) -> dict[str, Any]:
-    """All figures as one JSON-ready dict (keys are a contract; see the command's help).
+    """All figures as one JSON-ready dict; its keys are a contract, see docs/model-card.md.
 
     Args:
         scorer: The repository under test.

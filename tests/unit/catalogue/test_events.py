@@ -39,7 +39,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shop")
-    report = make_catalogue(COUNT, SEED, out, processes=1)
+    report = make_catalogue(COUNT, SEED, out, processes=2)
     assert (report.out, report.events) == (out, COUNT)
     assert report.pictures == len(list((out / "pictures").iterdir()))
     return out
@@ -50,6 +50,17 @@ def test_the_same_seed_gives_the_same_bytes_however_many_processes_draw(tmp_path
         make_catalogue(12, seed, tmp_path / name, processes=processes)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert files(tmp_path / "a") != files(tmp_path / "c")
+
+
+def test_a_shop_that_was_drawn_before_leaves_no_pictures(tmp_path: Path) -> None:
+    fresh, used = tmp_path / "fresh", tmp_path / "used"
+    (used / "pictures").mkdir(parents=True)
+    for name in ("p-000001-0.gif", "p-000040-0.png", "mine.jpg"):
+        (used / "pictures" / name).write_bytes(b"of another day")
+    make_catalogue(2, 7, fresh, processes=1)
+    make_catalogue(2, 7, used, processes=1)
+    assert set(files(used)) - set(files(fresh)) == {"pictures/mine.jpg"}
+    assert files(fresh).items() <= files(used).items()
 
 
 def test_half_of_the_listings_match_and_the_rest_are_spread_evenly() -> None:

@@ -1,4 +1,4 @@
-"""Random LLaVA checkpoints of any shape."""
+"""Random LLaVA checkpoints of any shape, in float32 or float16."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Qwen2Config,
+    SiglipVisionConfig,
+)
 
 from stream_judge.training.tokenizer import PROMPT
+
+TOWERS = {"clip": CLIPVisionConfig, "siglip": SiglipVisionConfig}
+DECODERS = {"llama": LlamaConfig, "qwen2": Qwen2Config}
 
 
 def write_checkpoint(
@@ -21,10 +31,13 @@ def write_checkpoint(
     kv_heads: int = 4,
     feature_layer: int | list[int] = -1,
     strategy: str = "default",
+    tower: str = "clip",
+    decoder: str = "llama",
+    half: bool = False,
     seed: int = 0,
 ) -> Path:
     torch.manual_seed(seed)
-    vision = CLIPVisionConfig(
+    vision = TOWERS[tower](
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=3,
@@ -32,7 +45,7 @@ def write_checkpoint(
         image_size=image_size,
         patch_size=16,
     )
-    text = LlamaConfig(
+    text = DECODERS[decoder](
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=48,
         intermediate_size=64,
@@ -44,7 +57,8 @@ def write_checkpoint(
         bos_token_id=1,
         eos_token_id=2,
     )
-    tokens = (image_size // 16) ** 2 + (strategy == "full")
+    # CLIP's class token; SigLIP has none.
+    tokens = (image_size // 16) ** 2 + (strategy == "full" and tower == "clip")
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,
@@ -56,10 +70,13 @@ def write_checkpoint(
     model = LlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
         # Freshly made models answer everything alike; larger weights tell texts apart.
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 parameter.mul_(3)
-    model.save_pretrained(out)
+            elif "language_model" in name and name.endswith("_proj.bias"):
+                # They begin at zero, where a graph without them would not be noticed.
+                parameter.normal_(std=0.5)
+    model.to(torch.float16 if half else torch.float32).save_pretrained(out)
     tokenizer.save(str(out / "tokenizer.json"))
     files: dict[str, Any] = {
         "preprocessor_config.json": {

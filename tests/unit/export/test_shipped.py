@@ -16,6 +16,9 @@ from stream_judge.resources import resource
 from stream_judge.serving.bundle import pack_bundle
 from stream_judge.training.scorer import RepositoryScorer
 
+# Here and not among the settings of pytest, which would import torch for every run.
+pytestmark = pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+
 ROOT = Path(__file__).parents[3]
 CHECKPOINT = ROOT / "checkpoints/tiny-llava-re"
 LIMIT = 12_000_000

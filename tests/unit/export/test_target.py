@@ -64,6 +64,14 @@ def test_a_link_to_somebody_elses_folder_keeps_the_folder(repository: Path, tmp_
         check_target(repository)
 
 
+def test_a_mount_point_is_refused_and_a_link_to_one_is_not(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="/proc is a mount point.*choose a folder in it"):
+        check_target(Path("/proc"))
+    (tmp_path / "out").symlink_to("/proc")
+    with pytest.raises(ExportError, match="no model repository"):
+        check_target(tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     "manifest",
     ["", "{", "[]", "{}", '{"manifest_version": 3}', '{"format": 1, "files": ["a"]}'],

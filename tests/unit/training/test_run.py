@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from stream_judge.errors import ConfigError
+from stream_judge.training import run as run_module
 from stream_judge.training import schedule as schedule_module
 from stream_judge.training import trainer as trainer_module
 from stream_judge.training.network import NetworkConfig
 from stream_judge.training.run import RunOptions, train_run
+from stream_judge.training.vision import Bank
 
 OPTIONS = RunOptions(seed=4, drawings=60, vision_steps=2, steps=4, opening=2, threads=1)
 
@@ -55,3 +61,46 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
             say=lambda _: None,
             network_config=small,
         )
+
+
+def _cut(path: str | Path) -> None:
+    Path(path).write_bytes(b"half")
+    raise Stopped
+
+
+def test_a_result_that_was_cut_short_is_none(
+    tmp_path: Path, small: NetworkConfig, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer: Any = SimpleNamespace(save=lambda path, **_: _cut(path))
+    monkeypatch.setattr(run_module, "train_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr(run_module, "train_vision", lambda *_, **__: torch.nn.Linear(1, 1))
+    monkeypatch.setattr(torch, "save", lambda _, path: _cut(path))
+    with pytest.raises(Stopped):
+        run_module._tokenizer(tmp_path, small, OPTIONS, lambda _: None)
+    with pytest.raises(Stopped):
+        run_module._vision(tmp_path, small, OPTIONS, bank, bank, lambda _: None)
+    assert not [name for name in ("tokenizer.json", "vision.pt") if (tmp_path / name).exists()]
+
+
+def test_a_line_that_was_cut_short_leaves_the_log(tmp_path: Path, small: NetworkConfig) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"stage": "draw"}\n{"stage": "jud')
+    with pytest.raises(Stopped):
+        train_run(tmp_path, OPTIONS, say=_stop, network_config=small)
+    assert [line["stage"] for line in _lines(log)] == ["draw", "draw"]
+
+
+def _stop(_: str) -> None:
+    raise Stopped
+
+
+def test_drawings_are_of_the_networks_size(
+    tmp_path: Path, small: NetworkConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(count: int, seed: int, *, size: int = 64, processes: int) -> tuple[Any, Any]:
+        return np.zeros((count, size, size, 3), np.uint8), np.zeros((count, 4), np.int8)
+
+    monkeypatch.setattr(run_module, "render_bank", render)
+    config = replace(small, image_size=32)
+    bank = run_module._bank(tmp_path, "train", config, OPTIONS, 3, 1_000, lambda _: None)
+    assert bank.pixels.shape == (3, 32, 32, 3)
