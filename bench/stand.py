@@ -158,7 +158,12 @@ class Stand:
     async def read_verdicts(
         self, count: int, *, on_batch: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, int]]:
-        """Wait for so many verdicts; (timestamp of the source, of the verdict) in milliseconds."""
+        """Wait for so many verdicts; (timestamp of the source, of the verdict) in milliseconds.
+
+        Args:
+            count: How many.
+            on_batch: Told how many there are by now, from the first on.
+        """
         reader = AIOKafkaConsumer(
             bootstrap_servers=self.settings.bootstrap_servers,
             group_id=None,
@@ -178,7 +183,8 @@ class Stand:
                     found += [
                         (orjson.loads(r.value)["source"]["timestamp"], r.timestamp) for r in records
                     ]
-                on_batch(len(found))
+                if found:
+                    on_batch(len(found))
             return found
         finally:
             await reader.stop()

@@ -37,6 +37,8 @@ def build_app(kafka: KafkaSettings) -> faust.App:
         broker_session_timeout=kafka.session_timeout_s,
         broker_heartbeat_interval=kafka.session_timeout_s / 10,
         broker_rebalance_timeout=kafka.session_timeout_s * 2,
+        # Faust's own, and no less than the broker may hold the answer to a join.
+        broker_request_timeout=max(90.0, kafka.session_timeout_s * 2),
         # A full window does not poll; the group must not take that for a dead member.
         broker_max_poll_interval=24 * 3600.0,
         broker_commit_interval=1.0,

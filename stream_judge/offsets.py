@@ -19,6 +19,7 @@ from stream_judge.settings import KafkaSettings
 
 _AGAIN_S = 0.1
 _MARK = "sj-generation="
+_FIRST = ";first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,17 @@ class Committed:
     Attributes:
         offset: The next one to be judged.
         generation: Of the assignment that committed it; -1 where somebody else did.
+        first: Whether it is where a new group begins: nothing has been judged up to it.
     """
 
     offset: int
     generation: int
+    first: bool = False
 
 
-def metadata_of(generation: int) -> str:
-    """What is stored beside an offset that an assignment commits."""
-    return f"{_MARK}{generation}"
+def metadata_of(generation: int, *, first: bool = False) -> str:
+    """What is stored beside an offset that an assignment commits; see `Committed`."""
+    return f"{_MARK}{generation}{_FIRST if first else ''}"
 
 
 class GroupOffsets:
@@ -84,7 +87,7 @@ class GroupOffsets:
         """
         answer = await self._group_offsets()
         return {
-            (tp.topic, tp.partition): Committed(found.offset, _generation(found.metadata))
+            (tp.topic, tp.partition): _committed(found.offset, found.metadata)
             for tp, found in answer.items()
             if tp.topic == self._settings.topic and found.offset >= 0
         }
@@ -120,9 +123,10 @@ def start_offsets(
 ) -> dict[Partition, int]:
     """Where each partition of an assignment begins.
 
-    A group that commits for the first time begins at what is there. In a group that has
-    committed before, a partition without an offset, or with one that the log does not have,
-    means that records were lost or would be judged again: an operator has to decide.
+    A group that commits for the first time begins at what is there, also where a first start
+    was cut off between the commits of two partitions. In a group that has committed outcomes, a
+    partition without an offset, or with one that the log does not have, means that records were
+    lost or would be judged again: an operator has to decide.
 
     Args:
         committed: All of the group's offsets for the topic.
@@ -136,7 +140,7 @@ def start_offsets(
         OffsetError: A partition has no usable offset, and nobody has decided.
     """
     known = any(
-        found.generation != generation or partition in ranges
+        not found.first and (found.generation != generation or partition in ranges)
         for partition, found in committed.items()
     )
     result = {}
@@ -164,6 +168,9 @@ def _problem(partition: Partition, found: Committed | None, first: int, last: in
     )
 
 
-def _generation(metadata: str | None) -> int:
-    mark, _, number = (metadata or "").partition("=")
-    return int(number) if f"{mark}=" == _MARK and number.isdigit() else -1
+def _committed(offset: int, metadata: str | None) -> Committed:
+    text = metadata or ""
+    number = text.removeprefix(_MARK).removesuffix(_FIRST)
+    if not text.startswith(_MARK) or not number.isdigit():
+        return Committed(offset, -1)
+    return Committed(offset, int(number), text.endswith(_FIRST))

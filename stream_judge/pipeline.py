@@ -178,6 +178,8 @@ class Pipeline:
         except LaneLostError as exc:
             lane.dead = True
             _log.warning("lane_lost", message=exc.message)
+            # Nobody would publish them; and the drain to come must not wait for them.
+            await self._drop(lane)
             # The group tells whoever was frozen that its partitions have moved; then a drain
             # ends this wait. Without that, a partition would be assigned to nobody.
             await asyncio.sleep(self._lost_grace_s)
@@ -240,12 +242,16 @@ class Pipeline:
 
     async def _end(self, lane: _Lane) -> None:
         lane.dead = True
-        entries = list(lane.entries)
-        tasks: list[asyncio.Task[object]] = [entry.task for entry in entries]  # type: ignore[misc]  # Task is invariant
         if lane.runner:
-            tasks.append(lane.runner)  # type: ignore[arg-type]  # Task is invariant
+            lane.runner.cancel()
+            await asyncio.gather(lane.runner, return_exceptions=True)
+        await self._drop(lane)
+        await lane.sink.close()
+
+    async def _drop(self, lane: _Lane) -> None:
+        """End the work on a dead lane's records, and give their room back."""
+        tasks = [entry.task for entry in lane.entries]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await lane.sink.close()
-        await self._release(lane, entries)
+        await self._release(lane, list(lane.entries))

@@ -107,6 +107,9 @@ def name_run(run: Sequence[Outcome]) -> str:
 class PlainPublisher:
     """At-least-once: one producer for all lanes, each record confirmed by all replicas.
 
+    A broker that stays away for longer than the deadline ends the worker: what was sent may be
+    there or not, and only a restart from the committed offset repeats all of it in order.
+
     Args:
         settings: Broker, topics, deadline.
     """

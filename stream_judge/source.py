@@ -9,15 +9,23 @@ under a deadline, and whatever goes wrong in them is fatal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 
+from stream_judge.errors import OffsetError
+from stream_judge.publisher import Partition
+
 _log = structlog.get_logger(__name__)
+# So long the broker keeps a fetch that finds nothing. There is one at a time for a broker: a
+# seek waits for it, and so does a partition that it left out. Faust's 1.5 s hold both up; an
+# idle worker now asks four times a second.
+_FETCH_MAX_WAIT_MS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,8 @@ class Hooks:
         fatal: Told of an error after which nothing may go on.
         deadline_s: Until a hook must be through.
         isolation_level: Of the consumer.
-        commits: Whether Faust commits source offsets; transactions do it themselves.
+        commits: Whether Faust commits source offsets; transactions do it themselves, and
+            `assign` has seen to it that every partition has a usable one.
     """
 
     topic: str
@@ -44,13 +53,30 @@ class Hooks:
 
 
 class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust has no types
-    """Faust's consumer thread, reading at the isolation level of the settings."""
+    """Faust's consumer thread: how it reads, and where an assignment begins."""
+
+    #: The assignment whose partitions all stand where they were to begin.
+    _sought: Any = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Since the last seek, of each partition: the first offset taken from the fetcher, and
+        # the one behind the last.
+        self._taken: dict[Partition, tuple[int, int]] = {}
 
     def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> Any:
         consumer = super()._create_consumer(loop)
-        # Faust asks for committed records only with its own exactly-once; aiokafka reads
-        # this when the consumer starts.
-        consumer._isolation_level = self.app.stream_judge.isolation_level
+        hooks: Hooks = self.app.stream_judge
+        # aiokafka reads all of these when the consumer starts.
+        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        # Faust asks for committed records only with its own exactly-once.
+        consumer._isolation_level = hooks.isolation_level
+        # Faust's own, which is sticky; by a setting of its tables it would take another. Members
+        # of a group must agree on it: changing it needs a full stop.
+        consumer._partition_assignment_strategy = [self.app.assignor]
+        if not hooks.commits:
+            # Where the log has lost what comes next, aiokafka would go on elsewhere in silence.
+            consumer._auto_offset_reset = "none"
         return consumer
 
     async def seek_to_committed(self) -> Any:
@@ -64,20 +90,84 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
 
     async def _seek_to_committed(self) -> Any:
         consumer = self._ensure_consumer()
+        assignment = self._assignment()
         committed = await consumer.seek_to_committed()
+        if new := [tp for tp, offset in committed.items() if offset is None]:
+            # In one call: each of them waits for the fetch under way. Without any it means all.
+            await consumer.seek_to_beginning(*new)
         for tp, offset in committed.items():
-            if offset is None:
-                await consumer.seek_to_beginning(tp)
-            elif offset == 0:
+            if offset == 0:
                 consumer.seek(tp, 0)
+        self._taken.clear()
+        # Of a rebalance meanwhile this says nothing: another assignment has its own seek.
+        self._sought = assignment
         return committed
+
+    def _assignment(self) -> Any:
+        subscription = self._ensure_consumer()._subscription.subscription
+        return None if subscription is None else subscription.assignment
+
+    async def getmany(self, active_partitions: Any, timeout: float) -> Any:
+        """Fetch records; an offset that the log no longer has is fatal, and gives none."""
+        try:
+            return await super().getmany(active_partitions, timeout)
+        except OffsetError as exc:
+            self.app.stream_judge.fatal(exc)
+            return {}
+
+    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
+        try:
+            found = await super()._fetch_records(*args, **options)
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as exc:
+            if self._assignment() is not self._sought:
+                # From before the seek: where a partition begins is being settled.
+                return {}
+            raise OffsetError(_problem(exc)) from exc
+        for tp, records in found.items():
+            first, _ = self._taken.get(tp, (records[0].offset, 0))
+            self._taken[tp] = first, records[-1].offset + 1
+        return found
+
+    def lag(self, done: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Offsets from the next outcome to the log's end, of each partition where both are known.
+
+        A partition without a record under way has none, although the markers of transactions
+        lie behind its last record: the fetcher has passed them.
+
+        Args:
+            done: The offset behind the last outcome of a partition, where there was one.
+        """
+        assignment = self._assignment()
+        committed_only = self.app.stream_judge.isolation_level == "read_committed"
+        result = {}
+        for tp in assignment.tps if assignment is not None else ():
+            state = assignment.state_value(tp)
+            end = state.lso if committed_only else state.highwater
+            # Looked at once: it is another thread's, which may be resetting it.
+            position = state._position
+            if end is None or position is None:
+                continue
+            first, behind = self._taken.get(tp, (0, 0))
+            begin = done.get(tp, first)
+            result[tp.topic, tp.partition] = max(0, end - (begin if begin < behind else position))
+        return result
 
 
 class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no types
     """Faust's consumer with a drain before partitions are given up."""
 
+    _thread: SourceThread
+
     def _new_consumer_thread(self) -> SourceThread:
         return SourceThread(self, loop=self.loop, beacon=self.beacon)
+
+    def on_buffer_full(self, tp: Any) -> None:
+        """Nothing: a full queue holds intake up by itself, and lets it go on at once."""
+        # Faust would fetch without the partition, and look again only after a second.
+
+    def lag(self, done: Mapping[Partition, int]) -> dict[Partition, int]:
+        """See `SourceThread.lag`."""
+        return self._thread.lag(done)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Drain and commit, then let Faust forget."""
@@ -121,6 +211,13 @@ class SourceTransport(driver.Transport):  # type: ignore[misc]  # faust has no t
     """Faust's transport with our consumer."""
 
     Consumer = SourceConsumer
+
+
+def _problem(exc: BaseException) -> str:
+    return (
+        f"the source no longer has the offset that comes next: {exc!r}; a restart says which "
+        "offsets there are, and goes by kafka.on_missing_offset"
+    )
 
 
 def install(app: faust.App, hooks: Hooks) -> None:

@@ -119,6 +119,8 @@ class _TransactionalSink:
         self._partition = partition
         self._generation = generation
         self._topics = topics_of(settings)
+        # Of the broker it is: what one partition's transactions meet says nothing of others'.
+        self._part = f"{partition[0]}/{partition[1]}"
         self._position = -1
         self._producer: Any = None
 
@@ -136,13 +138,18 @@ class _TransactionalSink:
         except BaseException:
             await _throw_away(producer)
             raise
+        # A client that follows no topic asks for all of the cluster's, every five minutes; and
+        # the first run need not wait. Dead letters are rare, and their topic is added then.
+        producer.client.set_topics([self._settings.verdict_topic])
         self._producer = producer
 
     async def begin_at(self, offset: int, committed: Committed | None) -> None:
         """Take up the partition at an offset, and commit it where it is not yet."""
         if committed is None or committed.offset != offset:
+            # Without an operator's word, none is committed in a new group only.
+            first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
-                await self._transact((), offset)
+                await self._transact((), offset, first=first)
         self._position = offset
 
     async def publish(self, run: Sequence[Outcome]) -> None:
@@ -154,12 +161,17 @@ class _TransactionalSink:
             LaneLostError: Somebody else has committed for the partition.
             PublishError: The broker refused, and three new producers too.
         """
+        try:
+            await self._publish(run)
+        finally:
+            self._outages.end("kafka", self._part)
+
+    async def _publish(self, run: Sequence[Outcome]) -> None:
         end = run[-1].record.offset + 1
         attempts = refusals = 0
         while True:
             try:
                 if self._producer is None and await self._reopen(run, end):
-                    self._outages.end("kafka")
                     return
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
@@ -168,7 +180,7 @@ class _TransactionalSink:
                 await self.close()
                 attempts += 1
                 if _is_outage(exc):
-                    self._outages.begin("kafka")
+                    self._outages.begin("kafka", self._part)
                 else:
                     refusals += 1
                 if refusals > _REOPENINGS:
@@ -178,7 +190,6 @@ class _TransactionalSink:
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
                 self._position = end
-                self._outages.end("kafka")
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
@@ -214,14 +225,14 @@ class _TransactionalSink:
             )
         return False
 
-    async def _transact(self, run: Sequence[Outcome], end: int) -> None:
+    async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
         await self._producer.begin_transaction()
         futures = await send_run(self._producer, self._topics, run)
         # All of them, before the offsets go: a commit ignores batches that have failed.
         for future in futures:
             await future
         place = TopicPartition(*self._partition)
-        offset = OffsetAndMetadata(end, metadata_of(self._generation))
+        offset = OffsetAndMetadata(end, metadata_of(self._generation, first=first))
         await self._producer.send_offsets_to_transaction(
             {place: offset}, self._settings.application
         )

@@ -217,12 +217,10 @@ class Worker:
         if self._app.started:
             # Partitions that went to others leave no stale figure behind.
             self._metrics.lag.clear()
-            for tp in self._app.consumer.assignment():
-                end = self._app.consumer.highwater(tp)
-                done = self._pipeline.positions().get((tp.topic, tp.partition))
-                done = done or self._app.consumer._committed_offset.get(tp)
-                if tp.topic == self._settings.kafka.topic and end is not None:
-                    self._metrics.lag.labels(str(tp.partition)).set(max(0, end - (done or 0)))
+            lags = self._app.consumer.lag(self._pipeline.positions())
+            for (topic, number), lag in lags.items():
+                if topic == self._settings.kafka.topic:
+                    self._metrics.lag.labels(str(number)).set(lag)
 
 
 def make_publisher(kafka: KafkaSettings, outages: Outages) -> Publisher:

@@ -4,7 +4,7 @@ import pytest
 
 from stream_judge.errors import OffsetError
 from stream_judge.offsets import Committed, metadata_of, start_offsets
-from stream_judge.offsets import _generation as generation_in
+from stream_judge.offsets import _committed as committed_in
 
 A, B = ("t", 0), ("t", 1)
 RANGES = {A: (10, 50), B: (0, 20)}
@@ -47,10 +47,32 @@ def test_lost_offsets_stop_the_worker_until_an_operator_decides(
     assert start_offsets(known, RANGES, 2, "latest")[B] in (1, 20)
 
 
-@pytest.mark.parametrize("text", ["", None, "host-7", "sj-generation=", "sj-generation=x"])
+@pytest.mark.parametrize(
+    "text",
+    ["", None, "host-7", "sj-generation=", "sj-generation=x", "7;first", "sj-generation=;first"],
+)
 def test_metadata_of_others_names_no_generation(text: str | None) -> None:
-    assert generation_in(text) == -1
+    assert committed_in(3, text) == Committed(3, -1)
 
 
-def test_metadata_is_read_back() -> None:
-    assert generation_in(metadata_of(17)) == 17
+@pytest.mark.parametrize("first", [False, True])
+def test_metadata_is_read_back(first: bool) -> None:
+    assert committed_in(3, metadata_of(17, first=first)) == Committed(3, 17, first)
+
+
+def test_a_first_start_that_was_cut_off_can_be_repeated() -> None:
+    begun = {A: Committed(10, 4, first=True)}
+    assert start_offsets(begun, RANGES, 5, None) == {A: 10, B: 0}
+    # What its peers committed meanwhile does not matter, nor what a static member did itself.
+    assert start_offsets(begun, RANGES, 4, None) == {A: 10, B: 0}
+
+
+def test_with_one_outcome_the_group_is_no_new_one() -> None:
+    known = {A: Committed(10, 4, first=True), ("t", 2): Committed(3, 4)}
+    with pytest.raises(OffsetError, match="t/1: no offset is committed"):
+        start_offsets(known, RANGES, 5, None)
+
+
+def test_a_first_start_that_the_log_has_lost_since_is_for_the_operator() -> None:
+    with pytest.raises(OffsetError, match="offset 9 is committed, the log has 10 to 50"):
+        start_offsets({A: Committed(9, 4, first=True)}, RANGES, 5, None)

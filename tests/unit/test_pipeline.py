@@ -144,6 +144,33 @@ async def test_a_lost_lane_is_fatal_unless_its_partition_is_revoked_in_time() ->
     await bench.pipeline.drain(0)
 
 
+async def test_what_a_lost_lane_holds_is_let_go_at_once() -> None:
+    bench = Bench(max_records=3)
+    bench.publisher.failing = LaneLostError("moved")
+    bench.pipeline._lost_grace_s = 3600
+    for offset in range(2):
+        await bench.submit(offset)
+    await bench.submit(0, partition=1)
+    waiting = asyncio.create_task(bench.submit(1, partition=1))
+    works = [entry.task for entry in bench.pipeline._lanes["product-updates", 0, 1].entries]
+    bench.gate(0).set()
+    await settle()
+    assert all(work.done() for work in works)
+    # Its room is another partition's, and the oldest record in flight, too.
+    assert await asyncio.wait_for(waiting, 1)
+    assert bench.pipeline.in_flight == 2
+    oldest = bench.pipeline.oldest()
+    assert oldest is not None
+    assert oldest[1] == "product-updates/1/0"
+    bench.publisher.failing = None
+    for offset in range(2):
+        bench.gate(offset, 1).set()
+    # No drain waits for what nobody will publish.
+    assert await asyncio.wait_for(bench.pipeline.drain(3600), 1) == 0
+    assert bench.acked == [(1, 0), (1, 1)]
+    assert bench.fatal == []
+
+
 async def test_positions_are_those_of_the_assignment() -> None:
     bench = Bench()
     await bench.submit(41)

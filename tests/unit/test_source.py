@@ -1,38 +1,301 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
-from stream_judge.source import SourceThread
+import faust
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
+from aiokafka.errors import NoError, OffsetOutOfRangeError
+from faust.exceptions import AlreadyConfiguredWarning
+
+from stream_judge.app import build_app
+from stream_judge.errors import OffsetError
+from stream_judge.settings import KafkaSettings
+from stream_judge.source import Hooks, SourceThread, install
+
+FAR, START, NEW = places = [TopicPartition("t", number) for number in range(3)]
 
 
-class Consumer:
-    """Seeks as aiokafka does: to committed offsets above 0."""
+class Broker:
+    """A client, as aiokafka's fetcher sees it: every partition's log goes from 5 to 9.
+
+    It has no records to give; only a fetch from outside of the log is answered at once.
+    """
+
+    _metadata_max_age_ms = 300_000
 
     def __init__(self) -> None:
-        self.sought: dict[str, int | str] = {}
+        self._loop = asyncio.get_running_loop()
+        self.cluster = self
+        self.first = 5
+        self.changed = asyncio.Event()
 
-    async def seek_to_committed(self) -> dict[str, int | None]:
-        committed = {"far": 7, "start": 0, "new": None}
-        self.sought |= {tp: offset for tp, offset in committed.items() if offset}
-        return committed
+    def leader_for_partition(self, tp: TopicPartition) -> int:
+        return 0
 
-    def seek(self, tp: str, offset: int) -> None:
-        self.sought[tp] = offset
+    def lose(self, first: int) -> None:
+        """Let the log begin there."""
+        self.first = first
+        self.changed.set()
 
-    async def seek_to_beginning(self, tp: str) -> None:
-        self.sought[tp] = "beginning"
+    async def send(self, node: int, request: Any) -> Any:
+        if not any(offset < self.first for _, found in request.topics for _, offset, _ in found):
+            await self.changed.wait()
+        return SimpleNamespace(API_VERSION=4, topics=[self._answer(*t) for t in request.topics])
+
+    def _answer(self, topic: str, asked: list[tuple[int, int, int]]) -> tuple[str, list[Any]]:
+        def errno(offset: int) -> int:
+            return (NoError if offset >= self.first else OffsetOutOfRangeError).errno
+
+        return topic, [(n, errno(offset), 9, 9, None, b"") for n, offset, _ in asked]
 
 
-async def test_every_partition_is_read_again_from_its_commit_also_from_0() -> None:
-    consumer = Consumer()
+class Bench:
+    """The thread's consumer, with aiokafka's own fetcher, and a group's commits."""
 
-    class Thread(SourceThread):
-        def __init__(self) -> None:
-            pass
+    def __init__(self, *, publisher: str = "transactional") -> None:
+        self.fatal: list[BaseException] = []
+        self.app = make_app(publisher, self.fatal.append)
+        self.thread: SourceThread = self.app.consumer._thread
+        self.consumer = self.thread._create_consumer(asyncio.get_running_loop())
+        self.thread._consumer = self.consumer
+        self.broker = Broker()
+        self.subscription = self.consumer._subscription
+        self.subscription.subscribe({"t"})
+        self.fetcher = self.consumer._fetcher = Fetcher(
+            self.broker,
+            self.subscription,
+            prefetch_backoff=0.0,
+            auto_offset_reset=self.consumer._auto_offset_reset,
+        )
+        self.fetcher._proc_offset_request = self._first_offsets
+        self.consumer._coordinator = SimpleNamespace(check_errors=lambda: None)
+        self.committed: dict[TopicPartition, int | None] = {}
+        self.consumer.committed = self._committed
 
-        def _ensure_consumer(self) -> Any:
-            return consumer
+    async def _committed(self, tp: TopicPartition) -> int | None:
+        return self.committed[tp]
 
-    committed = await Thread()._seek_to_committed()
-    assert committed == {"far": 7, "start": 0, "new": None}
-    assert consumer.sought == {"far": 7, "start": 0, "new": "beginning"}
+    async def _first_offsets(self, node: int, asked: Mapping[str, Any]) -> dict[Any, Any]:
+        return {
+            TopicPartition(t, n): (self.broker.first, -1)
+            for t, all_ in asked.items()
+            for n, _ in all_
+        }
+
+    def assign(self, committed: dict[TopicPartition, int | None]) -> None:
+        """What aiokafka does when it gets an assignment."""
+        self.committed = committed
+        self.subscription.assign_from_subscribed(set(committed))
+
+    def state(self, tp: TopicPartition) -> Any:
+        return self.subscription.subscription.assignment.state_value(tp)
+
+    async def fetched(self) -> Any:
+        """What the thread gives the event loop, without a thread between the two."""
+        fetching = self.thread._fetch_records(self.consumer, set(self.committed), timeout=0.5)
+        return await asyncio.wait_for(fetching, 1)
+
+    async def until(self, found: Callable[[], object]) -> None:
+        async with asyncio.timeout(1):
+            while not found():
+                await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        self.broker.changed.set()
+        await self.fetcher.close()
+        self.consumer._closed = True
+        # Made with the thread, which was never started.
+        self.thread.thread_loop.close()
+
+
+def make_app(publisher: str, fatal: Callable[[BaseException], None]) -> faust.App:
+    settings = KafkaSettings(publisher=publisher)  # type: ignore[arg-type]  # pydantic checks it
+    app = build_app(settings)
+
+    async def nothing(*_: Any) -> Any: ...
+
+    hooks = Hooks("t", nothing, nothing, fatal, 1.0, "read_committed", publisher == "plain")
+    install(app, hooks)
+    return app
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.close()
+
+
+async def test_every_partition_is_read_again_from_its_commit_also_from_0(bench: Bench) -> None:
+    bench.broker.first = 0
+    bench.assign({FAR: 7, START: 0, NEW: None})
+    for tp in places:
+        # What aiokafka fetched before the hooks were through.
+        bench.state(tp).reset_to(8)
+    bench.broker.changed.set()
+    committed = await bench.thread._seek_to_committed()
+    assert committed == {FAR: 7, START: 0, NEW: None}
+    assert [bench.state(tp).position for tp in places] == [7, 0, 0]
+
+
+async def test_partitions_without_a_commit_wait_for_one_fetch_together(bench: Bench) -> None:
+    asked: list[tuple[TopicPartition, ...]] = []
+
+    async def seek_to_beginning(*found: TopicPartition) -> None:
+        asked.append(found)
+
+    bench.consumer.seek_to_beginning = seek_to_beginning
+    bench.assign(dict.fromkeys(places))
+    await bench.thread._seek_to_committed()
+    assert [set(found) for found in asked] == [set(places)]
+    bench.assign(dict.fromkeys(places, 7))
+    # Without partitions it would mean all.
+    await bench.thread._seek_to_committed()
+    assert len(asked) == 1
+
+
+async def test_an_offset_that_goes_out_of_range_is_fatal_and_moves_nothing(bench: Bench) -> None:
+    bench.assign({FAR: 7})
+    await bench.thread._seek_to_committed()
+    bench.broker.lose(8)
+    with pytest.raises(OffsetError, match=r"partition=0\): 7.*kafka\.on_missing_offset"):
+        await bench.fetched()
+    assert bench.state(FAR).position == 7
+
+
+async def test_before_the_seek_of_an_assignment_nothing_out_of_range_counts(bench: Bench) -> None:
+    bench.assign({FAR: 7})
+    await bench.thread._seek_to_committed()
+    # Another assignment; its start is about to be committed anew, as the operator decided.
+    bench.broker.lose(8)
+    bench.assign({FAR: 8})
+    bench.state(FAR).reset_to(7)
+    await bench.until(lambda: FAR in bench.fetcher._records)
+    assert await bench.fetched() == {}
+    assert await bench.thread._seek_to_committed() == {FAR: 8}
+    assert bench.state(FAR).position == 8
+    assert bench.fetcher._records == {}
+
+
+async def test_a_partition_that_nobody_has_committed_yet_is_no_error(bench: Bench) -> None:
+    bench.assign({NEW: None})
+    await bench.until(lambda: bench.state(NEW)._committed_futs)
+    bench.state(NEW).update_committed(SimpleNamespace(offset=-1))
+    await bench.until(lambda: NEW in bench.fetcher._records)
+    assert await bench.fetched() == {}
+    # A seek of its own works whatever aiokafka would do by itself.
+    await bench.until(lambda: bench.state(NEW)._committed_futs)
+    bench.state(NEW).update_committed(SimpleNamespace(offset=-1))
+    await bench.thread._seek_to_committed()
+    assert bench.state(NEW).position == 5
+
+
+async def test_a_seek_that_a_rebalance_overtook_says_nothing_of_the_new_assignment(
+    bench: Bench,
+) -> None:
+    committed = bench._committed
+
+    async def overtaken(tp: TopicPartition) -> int | None:
+        bench.assign({FAR: 8})
+        return await committed(tp)
+
+    bench.assign({FAR: 7})
+    bench.consumer.committed = overtaken
+    await bench.thread._seek_to_committed()
+    bench.state(FAR).seek(4)
+    await bench.until(lambda: FAR in bench.fetcher._records)
+    assert await bench.fetched() == {}
+
+
+async def test_the_event_loop_learns_of_it_and_gets_no_records(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = OffsetError("gone")
+
+    async def call_thread(*_: Any, **__: Any) -> Any:
+        raise problem
+
+    monkeypatch.setattr(bench.thread, "call_thread", call_thread)
+    assert await bench.thread.getmany({FAR}, 1.0) == {}
+    assert bench.fatal == [problem]
+
+
+async def test_the_plain_publisher_goes_on_at_what_is_there() -> None:
+    bench = Bench(publisher="plain")
+    bench.assign({FAR: 7})
+    await bench.thread._seek_to_committed()
+    bench.broker.lose(8)
+    await bench.until(lambda: bench.state(FAR)._position == 8)
+    assert bench.fatal == []
+    await bench.close()
+
+
+async def test_how_the_consumer_reads(bench: Bench) -> None:
+    # By this Faust would take another assignor.
+    with pytest.warns(AlreadyConfiguredWarning):
+        bench.app.conf.table_standby_replicas = 0
+    consumer = bench.thread._create_consumer(asyncio.get_running_loop())
+    consumer._closed = True
+    assert consumer._partition_assignment_strategy == [bench.app.assignor]
+    assert consumer._isolation_level == "read_committed"
+    assert consumer._fetch_max_wait_ms == 250
+    assert OffsetResetStrategy.from_str(consumer._auto_offset_reset) == OffsetResetStrategy.NONE
+
+
+async def test_a_full_queue_takes_no_partition_out_of_the_fetches(bench: Bench) -> None:
+    consumer = bench.app.consumer
+    consumer._set_active_tps(set(places))
+    consumer.on_buffer_full(FAR)
+    assert FAR in consumer._get_active_partitions()
+
+
+def take(bench: Bench, *offsets: int) -> None:
+    """Give the thread records, as if they had been fetched."""
+    records = [SimpleNamespace(offset=offset) for offset in offsets]
+
+    async def fetched_records(*_: Any, **__: Any) -> Any:
+        return {FAR: records}
+
+    bench.fetcher.fetched_records = fetched_records
+
+
+@pytest.mark.parametrize(
+    ("done", "position", "lag"),
+    [
+        # Nothing is judged yet: all that was taken, and what lies behind it.
+        (None, 8, 14),
+        (7, 8, 13),
+        # All is judged; only the markers of transactions lie between it and the end.
+        (8, 20, 0),
+        (8, 9, 11),
+    ],
+)
+async def test_lag_is_what_lies_behind_the_last_outcome_but_for_markers(
+    bench: Bench, done: int | None, position: int, lag: int
+) -> None:
+    bench.assign({FAR: 6, NEW: 6})
+    await bench.thread._seek_to_committed()
+    take(bench, 6, 7)
+    await bench.fetched()
+    state = bench.state(FAR)
+    state.consumed_to(position)
+    state.lso, state.highwater = 20, 25
+    found = {} if done is None else {FAR: done}
+    assert bench.app.consumer.lag(found) == {FAR: lag}
+
+
+async def test_a_partition_of_which_nothing_was_taken_lags_from_where_it_is_read(
+    bench: Bench,
+) -> None:
+    assert bench.app.consumer.lag({}) == {}
+    bench.assign({FAR: 1_000})
+    take(bench, 6, 7)
+    await bench.fetched()
+    await bench.thread._seek_to_committed()
+    bench.state(FAR).lso = 1_003
+    assert bench.app.consumer.lag({}) == {FAR: 3}

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from aiokafka.errors import NotEnoughReplicasError, TopicAuthorizationFailedError
+
+from stream_judge import transactions
+from stream_judge.errors import PublishError
+from stream_judge.offsets import Committed, metadata_of
+from stream_judge.outage import Outages
+from stream_judge.publisher import Partition
+from stream_judge.settings import KafkaSettings
+from stream_judge.testing import make_record
+from stream_judge.transactions import _TransactionalSink
+from stream_judge.verdict import Outcome
+
+SETTINGS = KafkaSettings()
+
+
+class Client:
+    def __init__(self) -> None:
+        self.topics: set[str] = set()
+
+    def set_topics(self, topics: Iterable[str]) -> None:
+        self.topics = set(topics)
+
+
+class Producer:
+    """Commits offsets, or fails, as its broker says."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.client = Client()
+
+    async def start(self) -> None: ...
+
+    async def begin_transaction(self) -> None:
+        self.broker.tried += 1
+        if self.broker.problem is not None:
+            raise self.broker.problem
+
+    async def send_offsets_to_transaction(self, offsets: dict[Any, Any], group: str) -> None:
+        self.broker.metadata = [found.metadata for found in offsets.values()]
+
+    async def commit_transaction(self) -> None: ...
+
+
+class Broker:
+    """What one partition's transactions meet."""
+
+    def __init__(self) -> None:
+        self.problem: Exception | None = None
+        self.producers: list[Producer] = []
+        self.tried = 0
+        self.metadata: list[str] = []
+
+    async def committed(self) -> dict[Partition, Committed]:
+        return {(SETTINGS.topic, number): Committed(5, 1) for number in range(2)}
+
+    def open(self, *_: Any, **__: Any) -> Producer:
+        self.producers.append(Producer(self))
+        return self.producers[-1]
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    async def throw_away(producer: Any) -> None: ...
+
+    broker = Broker()
+    monkeypatch.setattr(transactions, "make_producer", broker.open)
+    monkeypatch.setattr(transactions, "_throw_away", throw_away)
+    monkeypatch.setattr(transactions, "_FIRST_PAUSE_S", 0.0)
+    return broker
+
+
+async def make_sink(
+    broker: Any, number: int, outages: Outages, settings: KafkaSettings = SETTINGS
+) -> _TransactionalSink:
+    sink = _TransactionalSink(settings, broker, (settings.topic, number), 1, outages)
+    await sink.open()
+    return sink
+
+
+def run_of(number: int) -> list[Outcome]:
+    record = make_record(b"", key=None, partition=number, offset=5)
+    return [Outcome(record, "judged", "above_publish", "publish", ())]
+
+
+async def tried(broker: Broker) -> None:
+    before = broker.tried
+    async with asyncio.timeout(1):
+        while broker.tried < before + 2:
+            await asyncio.sleep(0)
+
+
+async def test_an_outage_of_one_partition_is_not_ended_by_another(broker: Broker) -> None:
+    outages = Outages()
+    out, well = [await make_sink(broker, number, outages) for number in range(2)]
+    for sink in (out, well):
+        await sink.begin_at(5, Committed(5, 1))
+    broker.problem = NotEnoughReplicasError()
+    publishing = asyncio.create_task(out.publish(run_of(0)))
+    await tried(broker)
+    assert outages.names == ["kafka"]
+    other = Broker()
+    well._producer = other.open()
+    await well.publish(run_of(1))
+    assert outages.names == ["kafka"]
+    broker.problem = None
+    await asyncio.wait_for(publishing, 1)
+    assert outages.names == []
+
+
+async def test_a_lane_that_ends_while_it_is_out_leaves_no_outage_behind(broker: Broker) -> None:
+    outages = Outages()
+    sink = await make_sink(broker, 0, outages)
+    await sink.begin_at(5, Committed(5, 1))
+    broker.problem = NotEnoughReplicasError()
+    publishing = asyncio.create_task(sink.publish(run_of(0)))
+    await tried(broker)
+    assert outages.names == ["kafka"]
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert outages.names == []
+
+
+async def test_a_refusal_is_no_outage(broker: Broker) -> None:
+    outages = Outages()
+    sink = await make_sink(broker, 0, outages)
+    await sink.begin_at(5, Committed(5, 1))
+    broker.problem = TopicAuthorizationFailedError("verdicts")
+    with pytest.raises(PublishError, match="3 new producers made no progress"):
+        await sink.publish(run_of(0))
+    assert broker.tried == 4
+    assert outages.names == []
+
+
+async def test_an_idle_producer_asks_for_one_topic_and_not_for_all(broker: Broker) -> None:
+    await make_sink(broker, 0, Outages())
+    assert broker.producers[-1].client.topics == {SETTINGS.verdict_topic}
+
+
+@pytest.mark.parametrize(
+    ("committed", "on_missing", "first"),
+    [
+        # A new group's start; nothing was ever judged.
+        (None, None, True),
+        # An operator decided: the group is not new, or that does not matter.
+        (None, "earliest", False),
+        (Committed(2, 1), "latest", False),
+    ],
+)
+async def test_a_start_that_begins_a_group_is_marked(
+    broker: Broker, committed: Committed | None, on_missing: Any, first: bool
+) -> None:
+    settings = KafkaSettings(on_missing_offset=on_missing)
+    sink = await make_sink(broker, 0, Outages(), settings)
+    await sink.begin_at(5, committed)
+    assert broker.metadata == [metadata_of(1, first=first)]
+    await sink.publish(run_of(0))
+    assert broker.metadata == [metadata_of(1)]
