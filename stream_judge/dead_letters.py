@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from stream_judge.connection import connect
 from stream_judge.errors import ConfigError, PublishError
 from stream_judge.publisher import make_producer
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import open_reader
+from stream_judge.verdict import FIRST_OF_LETTER
 
-_ORIGIN = "__streams.errors."
-_OURS = "sj-"
+_REDRIVEN = "sj-redriven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class DeadLetter:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     about: dict[str, str]
 
     @property
@@ -47,15 +52,59 @@ class DeadLetter:
         """Whether key, value and headers are all here; too large a letter leaves some out."""
         return not any(name.endswith("-omitted") for name in self.about)
 
+    @property
+    def place(self) -> str:
+        """partition/offset, as the list names it."""
+        return f"{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters are meant.
+
+    Attributes:
+        codes: Of these codes; empty for any.
+        since_ms: Not older than, milliseconds since the epoch.
+        until_ms: Older than, milliseconds since the epoch.
+    """
+
+    codes: Collection[str] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def has(self, letter: DeadLetter) -> bool:
+        """Whether a letter is one of them; `since_ms` is for who reads the topic."""
+        if self.codes and letter.code not in self.codes:
+            return False
+        return self.until_ms is None or letter.timestamp_ms < self.until_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """Dead letters that can go back to the source topic.
+
+    Attributes:
+        selection: Which they are.
+        total: How many.
+        ends: Where the dead-letter topic ended when they were counted.
+    """
+
+    selection: Selection
+    total: int
+    ends: Mapping[TopicPartition, int]
+
 
 def parse_letter(record: Any) -> DeadLetter:
     """The dead letter that a record of the dead-letter topic is."""
-    own, about = [], {}
-    for name, content in record.headers:
-        if name.startswith((_ORIGIN, _OURS)):
-            about[name] = (content or b"").decode("utf-8", "replace")
-        else:
-            own.append((name, content))
+    names = [name for name, _ in record.headers]
+    # Ours are the last: a source record may have any headers, those of a dead letter, too.
+    begin = len(names)
+    if FIRST_OF_LETTER in names:
+        begin -= names[::-1].index(FIRST_OF_LETTER) + 1
+    about = {
+        name: (content or b"").decode("utf-8", "replace")
+        for name, content in record.headers[begin:]
+    }
     # Kafka clients refuse a record with neither; ours has an empty value then.
     value = None if about.get("sj-null") else record.value
     return DeadLetter(
@@ -64,67 +113,124 @@ def parse_letter(record: Any) -> DeadLetter:
         record.timestamp,
         record.key,
         value,
-        tuple(own),
+        tuple(record.headers[:begin]),
         about,
     )
 
 
 async def dead_letters(
     settings: KafkaSettings,
+    selection: Selection,
     *,
-    codes: Sequence[str] = (),
-    since_ms: int | None = None,
-    until_ms: int | None = None,
+    ends: Mapping[TopicPartition, int] | None = None,
 ) -> AsyncIterator[DeadLetter]:
-    """The dead letters that are there now, of these codes and this time.
+    """Dead letters, partition by partition; one at a time is held.
+
+    Args:
+        settings: Broker and dead-letter topic.
+        selection: Which ones.
+        ends: Where the topic is to end; where it does now by default.
 
     Raises:
         ConfigError: There is no dead-letter topic.
         PublishError: No broker answers.
     """
+    topic, since_ms = settings.dead_letter_topic, selection.since_ms
     async with open_reader(settings) as reader:
-        async for record in reader.records(settings.dead_letter_topic, since_ms=since_ms):
+        async for record in reader.records(topic, since_ms=since_ms, ends=ends):
             letter = parse_letter(record)
-            if codes and letter.code not in codes:
-                continue
-            if until_ms is None or letter.timestamp_ms < until_ms:
+            if selection.has(letter):
                 yield letter
 
 
+async def dead_letter(settings: KafkaSettings, partition: int, offset: int) -> DeadLetter:
+    """The dead letter at a place of the dead-letter topic.
+
+    Raises:
+        ConfigError: There is none, or no dead-letter topic.
+        PublishError: No broker answers.
+    """
+    place = TopicPartition(settings.dead_letter_topic, partition)
+    async with open_reader(settings) as reader:
+        there = place in await reader.partitions(settings.dead_letter_topic)
+        record = await reader.record(place, offset) if there else None
+    if record is None:
+        raise ConfigError(
+            f"there is no dead letter {partition}/{offset}; `stream-judge dead-letters list`"
+        )
+    return parse_letter(record)
+
+
+async def plan_redrive(settings: KafkaSettings, selection: Selection) -> Redrive:
+    """Look at every dead letter that is meant before one is sent.
+
+    Raises:
+        ConfigError: A letter is not whole, or cannot be sent.
+        PublishError: No broker answers.
+    """
+    async with open_reader(settings) as reader:
+        ends = await reader.ends(settings.dead_letter_topic)
+    total = 0
+    async for letter in dead_letters(settings, selection, ends=ends):
+        _check(letter)
+        total += 1
+    return Redrive(selection, total, ends)
+
+
 async def redrive(
-    settings: KafkaSettings,
-    letters: Sequence[DeadLetter],
-    *,
-    on_sent: Callable[[DeadLetter], None],
-) -> None:
-    """Send the original bytes back to the end of the source topic, in order.
+    settings: KafkaSettings, plan: Redrive, *, on_sent: Callable[[DeadLetter], None]
+) -> int:
+    """Send original bytes back to the end of the source topic, in order; how many went.
 
     Each gets the header `sj-redriven`: the place on the dead-letter topic it came from.
 
     Raises:
-        ConfigError: A letter is not whole, or cannot be sent; nothing was.
-        PublishError: The broker did not confirm; those before it were sent.
+        PublishError: No broker answers, or it did not confirm a letter; the message says how
+            many went before it.
     """
-    for letter in letters:
-        problem = None if letter.whole else "was too large to keep whole"
-        if letter.key is None and letter.value is None:
-            problem = "has neither key nor value, which no Kafka client sends"
-        if problem is not None:
-            raise ConfigError(
-                f"dead letter {letter.partition}/{letter.offset} {problem}; send the record again "
-                "from where it came, or leave it out by --code, --since or --until"
-            )
+    sent, last = 0, ""
+    async with _connected_producer(settings) as producer:
+        try:
+            async for letter in dead_letters(settings, plan.selection, ends=plan.ends):
+                await _send(producer, settings, letter)
+                sent, last = sent + 1, f", up to {letter.place}"
+                on_sent(letter)
+        except PublishError as exc:
+            raise PublishError(
+                f"{sent} of {plan.total} dead letters went{last}; the rest did not: {exc.message}"
+            ) from exc
+    return sent
+
+
+@asynccontextmanager
+async def _connected_producer(settings: KafkaSettings) -> AsyncIterator[Any]:
     producer = make_producer(settings, enable_idempotence=True)
-    await producer.start()
+    await connect(producer, settings)
     try:
-        for letter in letters:
-            place = f"{settings.dead_letter_topic}/{letter.partition}/{letter.offset}"
-            headers = [*letter.headers, ("sj-redriven", place.encode())]
-            await producer.send_and_wait(
-                settings.topic, key=letter.key, value=letter.value, headers=headers
-            )
-            on_sent(letter)
-    except Exception as exc:
-        raise PublishError(f"the source topic did not take {place}: {exc!r}") from exc
+        yield producer
     finally:
         await producer.stop()
+
+
+def _check(letter: DeadLetter) -> None:
+    problem = None if letter.whole else "was too large to keep whole"
+    if letter.key is None and letter.value is None:
+        problem = "has neither key nor value, which no Kafka client sends"
+    if problem is not None:
+        raise ConfigError(
+            f"dead letter {letter.place} {problem}; send the record again "
+            "from where it came, or leave it out by --code, --since or --until"
+        )
+
+
+async def _send(producer: Any, settings: KafkaSettings, letter: DeadLetter) -> None:
+    place = f"{settings.dead_letter_topic}/{letter.place}"
+    # Of a letter that comes from a redriven record, only the newest place tells anything.
+    own = [(name, content) for name, content in letter.headers if name != _REDRIVEN]
+    headers = [*own, (_REDRIVEN, place.encode())]
+    try:
+        await producer.send_and_wait(
+            settings.topic, key=letter.key, value=letter.value, headers=headers
+        )
+    except (KafkaError, OSError) as exc:
+        raise PublishError(f"the source topic did not take {letter.place}: {exc!r}") from exc

@@ -10,6 +10,8 @@ from typing import Literal
 from stream_judge.policy import Calibration, Decision, Thresholds
 
 Verdict = Literal["relevant", "not_relevant"]
+# A verdict never says otherwise than a decision that is sure; a review leaves it to the score.
+_SURE: dict[Decision, Verdict] = {"publish": "relevant", "block": "not_relevant"}
 _DECIMALS = 4
 # A float32 score of exactly 0 or 1 has no logit; beyond this nothing is told apart anyway.
 _EDGE = 1e-7
@@ -22,15 +24,16 @@ class Judgement:
     Attributes:
         raw_score: The deciding picture's score, uncalibrated, 0..1.
         score: P(relevant), calibrated, 0..1, rounded to 4 decimals; decisions use it so.
-        verdict: `relevant` from 0.5 on.
         decision: Through the policy's thresholds.
+        verdict: As the decision: publish is `relevant`, block `not_relevant`; under review
+            `relevant` from a score of 0.5 on.
         reason: Which side of them.
     """
 
     raw_score: float
     score: float
-    verdict: Verdict
     decision: Decision
+    verdict: Verdict
     reason: str
 
 
@@ -64,5 +67,5 @@ def decide(raw_score: float, calibration: Calibration, thresholds: Thresholds) -
         decision, reason = "block", "below_block"
     else:
         decision, reason = "review", "between_thresholds"
-    verdict: Verdict = "relevant" if score >= 0.5 else "not_relevant"
-    return Judgement(raw_score, score, verdict, decision, reason)
+    likelier: Verdict = "relevant" if score >= 0.5 else "not_relevant"
+    return Judgement(raw_score, score, decision, _SURE.get(decision, likelier), reason)

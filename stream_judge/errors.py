@@ -20,8 +20,7 @@
     │   ├── ImageTooLargeError    bytes or pixels over the limit
     │   └── ImageDecodeError      not a picture
     ├── TextError                 the text of one product
-    │   ├── TextEmptyError
-    │   └── TextTooLongError
+    │   └── TextEmptyError
     ├── InferenceError            the model server
     │   ├── TritonUnavailableError (retriable)
     │   ├── TritonTimeoutError     (retriable)
@@ -31,6 +30,7 @@
     ├── OffsetError               the group has no usable offset for a partition
     ├── StalledError              no progress although there is work
     ├── DeadLetterLimitError      too many of the last outcomes are dead letters
+    ├── BrokenInvariantError      a defect: the code relies on what is not so
     └── ExportError               a checkpoint that cannot be exported
 
 `code` is what verdicts, dead letters and metrics carry; `retriable` says whether the
@@ -39,7 +39,11 @@ same attempt may succeed later.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    # This module is imported where no package is installed.
+    from pydantic import ValidationError
 
 
 class StreamJudgeError(Exception):
@@ -185,12 +189,6 @@ class TextEmptyError(TextError):
     code = "text_empty"
 
 
-class TextTooLongError(TextError):
-    """Policy and text together do not fit the model."""
-
-    code = "text_too_long"
-
-
 class InferenceError(StreamJudgeError):
     """The model server did not judge."""
 
@@ -249,7 +247,29 @@ class DeadLetterLimitError(StreamJudgeError):
     code = "too_many_dead_letters"
 
 
+class BrokenInvariantError(StreamJudgeError):
+    """The code relies on something that is not so: a defect, and nobody's outcome.
+
+    What follows from it may be wrong for every record, so it ends the process. An
+    AssertionError does not: a library may raise one over what a seller wrote.
+    """
+
+    code = "broken_invariant"
+
+
 class ExportError(StreamJudgeError):
     """A checkpoint cannot be exported."""
 
     code = "export_failed"
+
+
+def one_line(exc: ValidationError) -> str:
+    """Where each mistake of an operator's file or settings is, and what it is, in one line.
+
+    Values are left out: one may be a secret.
+    """
+    mistakes = (
+        (".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, "))
+        for error in exc.errors(include_url=False, include_input=False)
+    )
+    return "; ".join(f"{where}: {what}" if where else what for where, what in mistakes)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from aiokafka import TopicPartition
 
 from stream_judge.errors import ConfigError, PublishError
+from stream_judge.events import SourceRecord
 from stream_judge.offsets import GroupOffsets
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import TopicReader, open_reader
@@ -20,10 +22,11 @@ class Explanation:
     """The answer of `explain`.
 
     Attributes:
-        state: "judged" (a verdict or tombstone was found), "dead_letter", "in_lag",
-            "gone" (the source has dropped it and nothing else tells of it), "not_there"
-            (the source has no record at that offset, or none yet), or "lost" (committed, but
-            without an outcome: a defect, or outputs that have expired).
+        state: "judged" (a verdict or tombstone was found), "dead_letter", "superseded" (the
+            compacted verdict topic keeps that of a later update), "in_lag", "gone" (the source
+            has dropped it and nothing else tells of it), "not_there" (the source has no record
+            at that offset, or none yet), or "lost" (committed, but without an outcome: a defect,
+            or outputs that have expired).
         detail: A sentence with what is known.
         outputs: The verdict or dead letter, as it lies on its topic.
     """
@@ -31,6 +34,14 @@ class Explanation:
     state: str
     detail: str
     outputs: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class _Traces:
+    """What the output topics tell: of the record, and of its product later on."""
+
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    later: int | None = None
 
 
 def parse_place(text: str) -> tuple[str, int, int]:
@@ -46,8 +57,22 @@ def parse_place(text: str) -> tuple[str, int, int]:
     return topic, int(partition), int(offset)
 
 
-async def explain(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Explanation:
+async def explain(
+    settings: KafkaSettings,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    product_id: Callable[[SourceRecord], str | None],
+) -> Explanation:
     """Look for a source record's outcome, or for the record itself.
+
+    Args:
+        settings: Broker, group, topics.
+        topic: The source topic.
+        partition: Of it.
+        offset: Of the record.
+        product_id: The product of a record, as the mapping reads it.
 
     Raises:
         ConfigError: It is not a record of the source topic.
@@ -75,19 +100,28 @@ async def explain(settings: KafkaSettings, topic: str, partition: int, offset: i
                 "in_lag", f"the group stands at offset {committed}; {ahead} records come first"
             )
         record = await reader.record(TopicPartition(topic, partition), offset)
-        since_ms = record.timestamp if record is not None else None
-        outputs = await _outputs(reader, settings, (topic, partition, offset), since_ms)
-    if not outputs and record is None and offset < first:
+        traces = await _traces(reader, settings, (topic, partition, offset), record, product_id)
+    if traces.outputs:
+        dead = any(output["topic"] == settings.dead_letter_topic for output in traces.outputs)
+        detail = f"{len(traces.outputs)} records came of it"
+        return Explanation("dead_letter" if dead else "judged", detail, tuple(traces.outputs))
+    return _without_outputs(record, offset, first, traces.later)
+
+
+def _without_outputs(record: Any, offset: int, first: int, later: int | None) -> Explanation:
+    """What it means that no output tells of a committed record."""
+    if record is None and offset < first:
         return Explanation("gone", f"the log begins at offset {first}; no output tells of it")
-    if not outputs and record is None:
+    if record is None:
         return Explanation(
             "not_there", "that offset is a transaction's marker, or an aborted or compacted record"
         )
-    if not outputs:
-        return Explanation("lost", "it is committed, but no output topic tells of it any more")
-    dead = any(output["topic"] == settings.dead_letter_topic for output in outputs)
-    state = "dead_letter" if dead else "judged"
-    return Explanation(state, f"{len(outputs)} records came of it", tuple(outputs))
+    if later is not None:
+        return Explanation(
+            "superseded",
+            f"the product's verdict is that of offset {later}; a compacted topic keeps no other",
+        )
+    return Explanation("lost", "it is committed, but no output topic tells of it any more")
 
 
 async def _committed(settings: KafkaSettings, partition: tuple[str, int]) -> int:
@@ -106,25 +140,59 @@ async def _committed(settings: KafkaSettings, partition: tuple[str, int]) -> int
     return found.offset if found is not None else 0
 
 
-async def _outputs(
+async def _traces(
     reader: TopicReader,
     settings: KafkaSettings,
     place: tuple[str, int, int],
+    record: Any,
+    product_id: Callable[[SourceRecord], str | None],
+) -> _Traces:
+    """What the output topics tell of a record, which may be gone itself (None)."""
+    if record is None:
+        return await _search(reader, settings, place, None, None)
+    product = product_id(SourceRecord(*place, record.timestamp, record.key, record.value))
+    # Of two clocks that agree, an outcome is never older than its record.
+    traces = await _search(reader, settings, place, product, record.timestamp)
+    if not traces.outputs:
+        # The source's clock may be ahead of the worker's.
+        traces = await _search(reader, settings, place, product, None)
+    return traces
+
+
+async def _search(
+    reader: TopicReader,
+    settings: KafkaSettings,
+    place: tuple[str, int, int],
+    product: str | None,
     since_ms: int | None,
-) -> list[dict[str, Any]]:
-    names = ("sj-source-topic", "sj-source-partition", "sj-source-offset")
-    wanted = dict(zip(names, (str(part).encode() for part in place), strict=True))
-    found = []
+) -> _Traces:
+    traces = _Traces()
     for topic in (settings.verdict_topic, settings.dead_letter_topic):
-        # An outcome is never older than its record.
         async for record in reader.records(topic, since_ms=since_ms):
             headers = dict(record.headers)
-            if all(headers.get(name) == value for name, value in wanted.items()):
-                found.append(_describe(record, headers))
-    return found
+            source = _source(headers)
+            if source == place:
+                traces.outputs.append(_describe(record, headers))
+            is_verdict = topic == settings.verdict_topic and record.key is not None
+            if source is None or product is None or not is_verdict:
+                continue
+            if source[:2] == place[:2] and source[2] > place[2] and record.key == product.encode():
+                traces.later = source[2]
+    return traces
 
 
-def _describe(record: Any, headers: dict[str, bytes]) -> dict[str, Any]:
+def _source(headers: dict[str, bytes | None]) -> tuple[str, int, int] | None:
+    """The place that an output came from; None if it is no output of a worker's."""
+    names = ("sj-source-topic", "sj-source-partition", "sj-source-offset")
+    topic, partition, offset = (
+        (headers.get(name) or b"").decode("utf-8", "replace") for name in names
+    )
+    if not (partition.isdecimal() and offset.isdecimal()):
+        return None
+    return topic, int(partition), int(offset)
+
+
+def _describe(record: Any, headers: dict[str, bytes | None]) -> dict[str, Any]:
     try:
         value = orjson.loads(record.value) if record.value is not None else None
     except orjson.JSONDecodeError:

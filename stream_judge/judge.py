@@ -11,6 +11,7 @@ import structlog
 
 from stream_judge.decision import aggregate, calibrate, decide
 from stream_judge.errors import (
+    BrokenInvariantError,
     ConfigError,
     DecodeError,
     ImageError,
@@ -35,6 +36,8 @@ Observer = Callable[[str, dict[str, Any]], None]
 # No model reads more than a few thousand tokens, and the server cuts what it gets for itself:
 # what is beyond would only fill the wire.
 _MAX_TEXT_CHARS = 100_000
+# Of no record: what comes next would fare no better.
+_FATAL = (MemoryError, ConfigError, BrokenInvariantError)
 
 
 class Loader(Protocol):
@@ -102,16 +105,21 @@ class Judge:
             await self._rows.check(policy)
 
     async def judge(self, record: SourceRecord) -> Outcome:
-        """The one outcome of a record."""
+        """The one outcome of a record.
+
+        Raises:
+            ConfigError: What the operator has set cannot work (any longer).
+            BrokenInvariantError: A defect that concerns every record.
+        """
         try:
             return await self._attempt(record)
-        except (MemoryError, ConfigError):
+        except _FATAL:
             raise
         except Exception:  # noqa: BLE001 - the edge of the main loop: tried once more
             _log.exception("record_failed", place=record.place)
         try:
             return await self._attempt(record)
-        except (MemoryError, ConfigError):
+        except _FATAL:
             raise
         except Exception as exc:  # noqa: BLE001 - the edge of the main loop: a dead letter
             error = StreamJudgeError(
@@ -124,16 +132,16 @@ class Judge:
     async def _attempt(self, record: SourceRecord) -> Outcome:
         if record.value is None:
             return self._tombstone(record)
-        found = Findings()
         try:
             with self._metrics.stage("decode"):
-                found.update = self._mapping.update(record)
-            self._observe("mapped", _describe(found.update))
+                update = self._mapping.update(record)
+            self._observe("mapped", _describe(update))
         except DecodeError as exc:
             self._observe("dead_letter", {"code": exc.code, "message": exc.message})
             return self._dead_letter(record, exc, "decode", 1)
+        found = Findings(update)
         try:
-            await self._judge_update(found.update, found)
+            await self._judge_update(update, found)
         except (ImageError, TextEmptyError, NoPolicyError, RowFault) as exc:
             self._observe("unjudgeable", {"code": exc.code, "message": exc.message})
             return self._writer.unjudgeable(record, found, exc.code)
@@ -171,8 +179,8 @@ class Judge:
         text = update.text(policy.file.text.fields)
         found.text_sha256 = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         self._observe("text", {"text": text})
-        text = text[:_MAX_TEXT_CHARS]
-        if not text.strip():
+        text = text.lstrip()[:_MAX_TEXT_CHARS]
+        if not text:
             raise TextEmptyError(f"product {update.product_id}: no text in the policy's fields")
         with self._metrics.stage("images"):
             loaded = await self._load(update, policy, found)

@@ -11,7 +11,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from stream_judge.errors import BadOutputError, ConfigError, InferenceError, PolicyError
+from stream_judge.errors import (
+    BadOutputError,
+    BrokenInvariantError,
+    ConfigError,
+    InferenceError,
+    PolicyError,
+)
 from stream_judge.metrics import Metrics
 from stream_judge.outage import Circuit, Outages
 from stream_judge.policy import Policy
@@ -165,7 +171,8 @@ class Rows:
         return row
 
     def _report_outage(self, exc: Exception, wait_s: float) -> None:
-        assert isinstance(exc, InferenceError)
+        if not isinstance(exc, InferenceError):
+            raise BrokenInvariantError(f"an outage of the model server is {exc!r}") from exc
         self._metrics.retries.labels(exc.code).inc()
         _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
 

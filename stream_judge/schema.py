@@ -76,8 +76,15 @@ def verdict_schema() -> dict[str, Any]:
         "product_id": {"type": "string"},
         "revision": {"type": ["integer", "string", "null"]},
         "outcome": {"enum": ["judged", "unjudgeable"]},
-        "verdict": {"enum": ["relevant", "not_relevant", None]},
-        "decision": {"enum": ["publish", "review", "block"]},
+        "verdict": {
+            "enum": ["relevant", "not_relevant", None],
+            "description": "as the decision: publish is relevant, block not_relevant; under "
+            "review relevant from a score of 0.5 on; null where nothing was judged",
+        },
+        "decision": {
+            "enum": ["publish", "review", "block"],
+            "description": "by the policy's thresholds; on_unjudgeable where nothing was judged",
+        },
         "reason": {"enum": list(REASONS)},
         "score": _maybe("number", description="calibrated P(relevant)", **unit),
         "raw_score": _maybe("number", **unit),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_judge.connection import client_options, connect
 from stream_judge.errors import ConfigError, PublishError
@@ -27,17 +28,26 @@ class TopicReader:
         self._consumer = consumer
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
-        """The partitions of a topic.
+        """The partitions of a topic, in order; it has one at least.
 
         Raises:
             ConfigError: There is no such topic.
+            KafkaError: The broker does not tell, or this account may not know.
         """
-        # Metadata are kept of topics that were asked for; aiokafka asks only for subscribed ones.
-        await self._consumer._client.add_topic(topic)
-        numbers = self._consumer.partitions_for_topic(topic)
-        if not numbers:
+        client = self._consumer._client
+        # Whoever only looks must not make a topic; that is the client's default.
+        asked = MetadataRequest([topic], allow_auto_topic_creation=False)
+        answer = (await client.send(client.get_random_node(), asked)).to_object()
+        (found,) = answer["topics"]
+        if found["error_code"] == UnknownTopicOrPartitionError.errno:
             raise ConfigError(f"topic {topic} is not there; `stream-judge topics check`")
-        return [TopicPartition(topic, number) for number in sorted(numbers)]
+        if found["error_code"]:
+            raise for_code(found["error_code"])(f"topic {topic}")
+        # Metadata are kept of topics that were asked for; aiokafka asks only for subscribed ones.
+        await client.add_topic(topic)
+        return [
+            TopicPartition(topic, n) for n in sorted(p["partition"] for p in found["partitions"])
+        ]
 
     async def range(self, place: TopicPartition) -> tuple[int, int]:
         """First offset that is there, and the one behind the last."""
@@ -50,37 +60,57 @@ class TopicReader:
         first, last = await self.range(place)
         if not first <= offset < last:
             return None
-        self._consumer.assign([place])
-        self._consumer.seek(place, offset)
-        async for record in self._to_end([place]):
+        async for record in self._between(place, offset, last):
             return record if record.offset == offset else None
         return None
 
-    async def records(self, topic: str, *, since_ms: int | None = None) -> AsyncIterator[Any]:
-        """Every committed record of a topic up to its end now, partition by partition.
+    async def ends(self, topic: str) -> dict[TopicPartition, int]:
+        """The offset behind the last committed record of each partition, now.
+
+        Raises:
+            ConfigError: There is no such topic.
+        """
+        ends: dict[TopicPartition, int]
+        ends = await self._consumer.end_offsets(await self.partitions(topic))
+        return ends
+
+    async def records(
+        self,
+        topic: str,
+        *,
+        since_ms: int | None = None,
+        ends: Mapping[TopicPartition, int] | None = None,
+    ) -> AsyncIterator[Any]:
+        """Every committed record of a topic, partition by partition, in order.
 
         Args:
             topic: The topic.
             since_ms: Leave out what is older, milliseconds since the epoch.
+            ends: What an earlier `ends` gave: what was written since is left out.
+
+        Raises:
+            ConfigError: There is no such topic.
         """
-        places = await self.partitions(topic)
-        self._consumer.assign(places)
+        until = await self.ends(topic)
+        if ends is not None:
+            # No further than now: a topic that was made anew meanwhile has fewer.
+            until = {tp: min(end, ends.get(tp, 0)) for tp, end in until.items()}
+        places = list(until)
         starts = await self._consumer.beginning_offsets(places)
         if since_ms is not None:
             found = await self._consumer.offsets_for_times(dict.fromkeys(places, since_ms))
-            ends = await self._consumer.end_offsets(places)
-            starts = {tp: found[tp].offset if found.get(tp) else ends[tp] for tp in places}
-        for place in places:
-            self._consumer.seek(place, starts[place])
-        async for record in self._to_end(places):
-            yield record
+            starts = {tp: found[tp].offset if found.get(tp) else until[tp] for tp in places}
+        for place, end in until.items():
+            async for record in self._between(place, starts[place], end):
+                yield record
 
-    async def _to_end(self, places: list[TopicPartition]) -> AsyncIterator[Any]:
-        ends = await self._consumer.end_offsets(places)
+    async def _between(self, place: TopicPartition, first: int, end: int) -> AsyncIterator[Any]:
+        self._consumer.assign([place])
+        self._consumer.seek(place, first)
         # By position, not by record: a log may end in a transaction's marker.
-        while any([await self._consumer.position(tp) < ends[tp] for tp in places]):
-            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
+        while await self._consumer.position(place) < end:
+            for record in (await self._consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ()):
+                if record.offset < end:
                     yield record
 
 

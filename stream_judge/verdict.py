@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
 
 from stream_judge.decision import Judgement
-from stream_judge.errors import StreamJudgeError
+from stream_judge.errors import BrokenInvariantError, StreamJudgeError
 from stream_judge.events import Headers, ProductUpdate, SourceRecord
 from stream_judge.policy import Decision, Policy
 
@@ -24,6 +24,8 @@ _MAX_MESSAGE, _MAX_STACKTRACE = 2_000, 4_000
 _TRACEPARENT = re.compile(
     rb"00-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})"
 )
+#: Ours begin with it in a dead letter, behind the headers of the record itself.
+FIRST_OF_LETTER = "__streams.errors.exception"
 Kind = Literal["judged", "unjudgeable", "dead_letter", "tombstone"]
 Destination = Literal["verdicts", "dead_letters"]
 
@@ -94,7 +96,7 @@ class ImageOutcome:
 class Findings:
     """What is known of a record when its verdict is written; filled as judging goes on."""
 
-    update: ProductUpdate | None = None
+    update: ProductUpdate
     policy: Policy | None = None
     images: list[ImageOutcome] = field(default_factory=list)
     text_sha256: str | None = None
@@ -124,9 +126,14 @@ class VerdictWriter:
         self._on_unjudgeable: Decision = on_unjudgeable
 
     def judged(self, record: SourceRecord, found: Findings) -> Outcome:
-        """A verdict with a score."""
+        """A verdict with a score.
+
+        Raises:
+            BrokenInvariantError: There is none.
+        """
         judgement = found.judgement
-        assert judgement is not None
+        if judgement is None:
+            raise BrokenInvariantError(f"{record.place}: a verdict without a judgement")
         verdict = self._verdict(record, found, "judged", judgement.reason, judgement.decision)
         return self._fitting(record, found, verdict, judgement.reason, judgement.decision)
 
@@ -138,7 +145,8 @@ class VerdictWriter:
 
     def tombstone(self, record: SourceRecord, product_id: str) -> Outcome:
         """The deletion of a product's verdict."""
-        output = OutputRecord("verdicts", product_id.encode(), None, self._headers(record))
+        headers = self._headers(record, "tombstone", product_id, _now())
+        output = OutputRecord("verdicts", product_id.encode(), None, headers)
         return Outcome(record, "tombstone", "tombstone", None, (output,))
 
     def dead_letter(
@@ -153,7 +161,6 @@ class VerdictWriter:
     ) -> Outcome:
         """The record's own bytes and headers, and a verdict where the product is known."""
         origin = {
-            "exception": type(error).__name__,
             "message": error.message[:_MAX_MESSAGE],
             # The end of a traceback says most.
             "stacktrace": stacktrace[-_MAX_STACKTRACE:],
@@ -162,6 +169,7 @@ class VerdictWriter:
             "offset": str(record.offset),
         }
         headers: list[tuple[str, bytes | None]] = [
+            (FIRST_OF_LETTER, type(error).__name__.encode()),
             *((f"__streams.errors.{name}", _utf8(text)) for name, text in origin.items()),
             ("sj-code", error.code.encode()),
             ("sj-stage", stage.encode()),
@@ -172,7 +180,7 @@ class VerdictWriter:
         decision: Decision | None = None
         if product_id is not None:
             update = ProductUpdate(product_id, None, (), ())
-            verdict = self.unjudgeable(record, Findings(update=update), error.code)
+            verdict = self.unjudgeable(record, Findings(update), error.code)
             outputs += verdict.outputs
             decision = verdict.decision
         return Outcome(record, "dead_letter", error.code, decision, tuple(outputs))
@@ -215,29 +223,32 @@ class VerdictWriter:
             output = self._output(record, verdict)
         if _size(output.key, output.value, output.headers) > self._max_bytes:
             kind, code = "unjudgeable", "verdict_too_large"
-            bare = Findings(update=found.update, policy=found.policy)
+            bare = replace(found, images=[], judgement=None, answer_mass=None)
             decision = found.policy.file.on_unjudgeable if found.policy else self._on_unjudgeable
-            output = self._output(record, self._verdict(record, bare, kind, code, decision))
+            verdict = self._verdict(record, bare, kind, code, decision)
+            # Of what was judged, not of what is left; and another one than under a larger limit.
+            verdict["verdict_id"] = _verdict_id(found, code)
+            output = self._output(record, verdict)
         return Outcome(record, kind, code, decision, (output,))
 
     def _output(self, record: SourceRecord, verdict: dict[str, Any]) -> OutputRecord:
+        product_id = str(verdict["product_id"])
         headers = (
-            *self._headers(record),
+            *self._headers(record, "verdict", product_id, verdict["judged_at"]),
+            ("content-type", b"application/json"),
+        )
+        return OutputRecord("verdicts", product_id.encode(), orjson.dumps(verdict), headers)
+
+    def _headers(self, record: SourceRecord, kind: str, product_id: str, time: str) -> Headers:
+        return (
+            ("ce_specversion", b"1.0"),
+            ("ce_type", f"stream_judge.{kind}.v1".encode()),
+            ("ce_source", self._source.encode()),
             # Of the event, not of the content: a product that goes back to an earlier text
             # has that text's verdict id again, and consumers drop repeated CloudEvents ids.
             ("ce_id", record.place.encode()),
-            ("ce_subject", str(verdict["product_id"]).encode()),
-            ("ce_time", str(verdict["judged_at"]).encode()),
-        )
-        key = str(verdict["product_id"]).encode()
-        return OutputRecord("verdicts", key, orjson.dumps(verdict), headers)
-
-    def _headers(self, record: SourceRecord) -> tuple[tuple[str, bytes | None], ...]:
-        return (
-            ("ce_specversion", b"1.0"),
-            ("ce_type", b"stream_judge.verdict.v1"),
-            ("ce_source", self._source.encode()),
-            ("content-type", b"application/json"),
+            ("ce_subject", product_id.encode()),
+            ("ce_time", time.encode()),
             *_trace_headers(record),
             *_source_headers(record),
         )
@@ -246,11 +257,10 @@ class VerdictWriter:
         self, record: SourceRecord, found: Findings, outcome: Kind, reason: str, decision: Decision
     ) -> dict[str, Any]:
         update, policy, judged = found.update, found.policy, found.judgement
-        assert update is not None
         thresholds = policy.file.thresholds.model_dump() if policy else None
         return {
             "schema": SCHEMA,
-            "verdict_id": _verdict_id(update, found),
+            "verdict_id": _verdict_id(found),
             "product_id": update.product_id,
             "revision": update.revision,
             "outcome": outcome,
@@ -297,17 +307,26 @@ class VerdictWriter:
                 "offset": record.offset,
                 "timestamp": record.timestamp_ms,
             },
-            "judged_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "judged_at": _now(),
         }
 
 
-def _verdict_id(update: ProductUpdate, found: Findings) -> str:
-    """The same content judged the same way has the same id, also in a replay."""
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _verdict_id(found: Findings, *codes: str) -> str:
+    """The same content judged the same way has the same id, also in a replay.
+
+    Args:
+        found: What was judged, and by what.
+        codes: Why nothing came of it, beside the codes of its pictures.
+    """
     content = {
-        "product_id": update.product_id,
-        "revision": update.revision,
+        "product_id": found.update.product_id,
+        "revision": found.update.revision,
         "text": found.text_sha256,
-        "images": [image.identity for image in found.images],
+        "images": [*(image.identity for image in found.images), *codes],
         "policy": found.policy.digest if found.policy else None,
         "model": found.model_digest,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from stream_judge.dead_letters import dead_letters, redrive
+from stream_judge.dead_letters import Selection, dead_letter, dead_letters, plan_redrive, redrive
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
 from stream_judge.errors import ConfigError, DecodeError
 from stream_judge.events import SourceRecord
-from stream_judge.explain import explain
+from stream_judge.explain import Explanation, explain
 from stream_judge.rights import check_rights
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import open_reader
@@ -45,17 +45,22 @@ def source(settings: KafkaSettings, offset: int, value: bytes | None) -> SourceR
 async def test_dead_letters_go_back_as_they_came(settings: KafkaSettings) -> None:
     values = [b"{not json", b"\xff\xfe", b"x" * 300_000]
     await send(settings, [(b"k", value, 0) for value in values])
-    await publish_dead_letters(
-        settings, [source(settings, i, value) for i, value in enumerate(values)]
-    )
-    found = [letter async for letter in dead_letters(settings, codes=["bad_event"])]
+    broken = [source(settings, i, value) for i, value in enumerate(values)]
+    await publish_dead_letters(settings, broken[:2])
+    plan = await plan_redrive(settings, Selection())
+    await publish_dead_letters(settings, broken[2:])
+    found = [letter async for letter in dead_letters(settings, Selection(["bad_event"]))]
     assert [letter.code for letter in found] == ["bad_event"] * 3
     assert [letter.whole for letter in found] == [True, True, False]
-    assert [letter async for letter in dead_letters(settings, codes=["other"])] == []
-    assert [letter async for letter in dead_letters(settings, until_ms=1)] == []
+    assert [letter async for letter in dead_letters(settings, Selection(["other"]))] == []
+    assert [letter async for letter in dead_letters(settings, Selection(until_ms=1))] == []
+    shown = await dead_letter(settings, found[1].partition, found[1].offset)
+    assert shown == found[1]
+    with pytest.raises(ConfigError, match="too large to keep whole"):
+        await plan_redrive(settings, Selection())
 
     sent: list[int] = []
-    await redrive(settings, found[:2], on_sent=lambda letter: sent.append(letter.offset))
+    await redrive(settings, plan, on_sent=lambda letter: sent.append(letter.offset))
     assert sent == [letter.offset for letter in found[:2]]
     async with open_reader(settings) as reader:
         records = [record async for record in reader.records(settings.topic)]
@@ -66,26 +71,30 @@ async def test_dead_letters_go_back_as_they_came(settings: KafkaSettings) -> Non
     )
 
 
+async def ask(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Explanation:
+    return await explain(settings, topic, partition, offset, product_id=lambda _: "p-1")
+
+
 async def test_a_record_is_explained(settings: KafkaSettings) -> None:
     await send(settings, [(b"k", b"{not json", 0)] * 3)
     await publish_dead_letters(settings, [source(settings, i, b"{not json") for i in range(2)])
-    found = await explain(settings, settings.topic, 0, 1)
+    found = await ask(settings, settings.topic, 0, 1)
     assert found.state == "dead_letter"
     verdict, letter = found.outputs
     assert verdict["value"]["reason"] == "bad_event"
     assert letter["headers"]["sj-source-offset"] == "1"
     assert orjson.dumps(found.outputs)
-    waiting = await explain(settings, settings.topic, 0, 2)
+    waiting = await ask(settings, settings.topic, 0, 2)
     assert (waiting.state, waiting.detail) == (
         "in_lag",
         "the group stands at offset 2; 0 records come first",
     )
-    assert (await explain(settings, settings.topic, 0, 3)).state == "not_there"
-    assert (await explain(settings, settings.topic, 1, 0)).state == "not_there"
+    assert (await ask(settings, settings.topic, 0, 3)).state == "not_there"
+    assert (await ask(settings, settings.topic, 1, 0)).state == "not_there"
     with pytest.raises(ConfigError, match="has partitions 0 to"):
-        await explain(settings, settings.topic, 99, 0)
+        await ask(settings, settings.topic, 99, 0)
     await delete_source(settings, 2)
-    gone = await explain(settings, settings.topic, 0, 2)
+    gone = await ask(settings, settings.topic, 0, 2)
     assert gone.state == "gone"
     assert "dropped before it was judged" in gone.detail
 
@@ -100,6 +109,8 @@ async def test_doctor_makes_no_topic_where_the_broker_would(needs_kafka: None) -
             assert [ok for ok, _ in lines] == [False] * 3
             assert all("topics create" in line for _, line in lines)
             assert all(ok for ok, _ in await check_rights(settings))
+            with pytest.raises(ConfigError, match="is not there"):
+                await plan_redrive(settings, Selection())
         await create_topics(settings, 1, 1)
         assert all(ok for ok, _ in await check_topics(settings))
         assert all("does not tell" not in line for _, line in await check_rights(settings))

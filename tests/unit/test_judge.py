@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from stream_judge.errors import (
     BadOutputError,
+    BrokenInvariantError,
     ConfigError,
     ImageNotFoundError,
     ImageTimeoutError,
@@ -18,10 +20,11 @@ from stream_judge.errors import (
     TritonTimeoutError,
     TritonUnavailableError,
 )
+from stream_judge.events import ProductUpdate
 from stream_judge.images.spec import PixelSpec
 from stream_judge.schema import verdict_schema
 from stream_judge.testing import MODEL, StubImages, StubJudge, make_record
-from stream_judge.verdict import Outcome
+from stream_judge.verdict import Findings, Outcome, VerdictWriter
 
 EVENT: dict[str, Any] = {
     "id": "p-1",
@@ -162,9 +165,23 @@ async def test_a_failure_of_our_own_is_tried_once_more(make_judge: Any) -> None:
     assert (outcome.kind, outcome.code) == ("dead_letter", "internal_error")
 
 
-async def test_memory_error_is_nobodys_outcome(make_judge: Any) -> None:
-    with pytest.raises(MemoryError):
-        await make_judge(client=StubJudge(failures=[MemoryError()])).judge(make_record(EVENT))
+@pytest.mark.parametrize("error", [MemoryError(), BrokenInvariantError("not so")])
+async def test_what_is_wrong_with_every_record_is_nobodys_outcome(
+    make_judge: Any, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        await make_judge(client=StubJudge(failures=[error])).judge(make_record(EVENT))
+
+
+async def test_an_assertion_of_a_library_is_one_records_dead_letter(make_judge: Any) -> None:
+    client = StubJudge(failures=[AssertionError()] * 2)
+    assert (await make_judge(client=client).judge(make_record(EVENT))).kind == "dead_letter"
+
+
+def test_a_verdict_without_a_judgement_is_a_defect() -> None:
+    writer = VerdictWriter(source="/test", max_record_bytes=32_000)
+    with pytest.raises(BrokenInvariantError):
+        writer.judged(make_record(EVENT), Findings(ProductUpdate("p", None, (), ())))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +221,21 @@ async def test_a_verdict_over_the_limit_drops_urls_then_gives_up(make_judge: Any
     assert verdict["images"][0]["url"] is None
     outcome = await make_judge(max_record_bytes=1_200).judge(make_record(event))
     assert outcome.code == "verdict_too_large"
+
+
+async def test_verdicts_that_are_too_large_are_told_apart(make_judge: Any) -> None:
+    events = [{**EVENT, "title": title} for title in ("Red mug", "Blue mug")]
+    events.append({**EVENT, "images": [{"url": "http://x/3.jpg"}]})
+    small = make_judge(max_record_bytes=1_200)
+    found = [verdict_of(await small.judge(make_record(event))) for event in events]
+    again = verdict_of(await small.judge(make_record(events[0], offset=3)))
+    whole = verdict_of(await make_judge().judge(make_record(events[0])))
+    assert {verdict["reason"] for verdict in found} == {"verdict_too_large"}
+    ids = [verdict["verdict_id"] for verdict in (*found, whole)]
+    assert len(set(ids)) == 4
+    assert again["verdict_id"] == ids[0]
+    assert (found[0]["text"], found[0]["model"]) == (whole["text"], whole["model"])
+    assert (found[0]["verdict"], found[0]["score"], found[0]["images"]) == (None, None, [])
 
 
 async def test_a_server_that_fails_every_row_is_an_outage(make_judge: Any) -> None:
@@ -262,6 +294,13 @@ async def test_a_text_of_megabytes_is_cut_before_it_reaches_the_server(make_judg
     assert lengths == [100_000]
 
 
+async def test_a_text_behind_blanks_is_a_text(make_judge: Any) -> None:
+    event = {**EVENT, "title": " \n" * 60_000 + "red mug"}
+    judge = make_judge(client=StubJudge(lambda text: 0.9 if text.startswith("red mug") else 0.0))
+    outcome = await judge.judge(make_record(event))
+    assert (outcome.kind, outcome.code) == ("judged", "above_publish")
+
+
 def headers_of(outcome: Outcome) -> dict[str, bytes | None]:
     return dict(outcome.outputs[-1].headers)
 
@@ -270,9 +309,22 @@ async def test_verdicts_are_cloudevents(make_judge: Any) -> None:
     record = make_record(EVENT, partition=2, offset=7)
     headers = headers_of(await make_judge().judge(record))
     assert headers["ce_specversion"] == b"1.0"
+    assert headers["ce_type"] == b"stream_judge.verdict.v1"
     assert headers["ce_id"] == b"product-updates/2/7"
     assert headers["ce_subject"] == b"p-1"
     assert headers["content-type"] == b"application/json"
+    assert headers["sj-source-offset"] == b"7"
+
+
+async def test_a_tombstone_is_a_cloudevent_of_a_type_of_its_own(make_judge: Any) -> None:
+    record = make_record(None, key=b"p-3", partition=2, offset=7)
+    headers = headers_of(await make_judge().judge(record))
+    assert headers["ce_type"] == b"stream_judge.tombstone.v1"
+    assert headers["ce_id"] == b"product-updates/2/7"
+    assert headers["ce_subject"] == b"p-3"
+    assert datetime.fromisoformat((headers["ce_time"] or b"").decode()).tzinfo is not None
+    # There is no content that it could be of.
+    assert "content-type" not in headers
     assert headers["sj-source-offset"] == b"7"
 
 

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream_judge import explain as module
+from stream_judge.errors import DecodeError
+from stream_judge.events import ProductUpdate, SourceRecord
+from stream_judge.explain import Explanation, explain
+from stream_judge.settings import KafkaSettings
+from stream_judge.verdict import Findings, OutputRecord, VerdictWriter
+from tests.unit.memory_log import MemoryLog
+
+SETTINGS = KafkaSettings()
+WRITER = VerdictWriter(source="/test", max_record_bytes=32_000)
+
+
+class Shop:
+    """A source topic keyed by shelf, whose values are product ids, and what came of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log = MemoryLog()
+        self.log.install(monkeypatch)
+        self.committed = 0
+        for topic in (SETTINGS.verdict_topic, SETTINGS.dead_letter_topic):
+            self.log.topics[topic] = {0: []}
+
+        async def committed(settings: KafkaSettings, partition: tuple[str, int]) -> int:
+            return self.committed
+
+        monkeypatch.setattr(module, "_committed", committed)
+
+    def update(self, product: str, *, timestamp: int = 0) -> SourceRecord:
+        self.log.add(SETTINGS.topic, key=b"shelf", value=product.encode(), timestamp=timestamp)
+        self.committed += 1
+        return SourceRecord(
+            SETTINGS.topic, 0, self.committed - 1, timestamp, b"shelf", product.encode()
+        )
+
+    def judge(self, record: SourceRecord, *, timestamp: int = 0) -> None:
+        update = ProductUpdate((record.value or b"").decode(), None, (), ())
+        self._publish(WRITER.unjudgeable(record, Findings(update), "text_empty").outputs, timestamp)
+
+    def bury(self, record: SourceRecord) -> None:
+        error = DecodeError("no")
+        letter = WRITER.dead_letter(record, error, stage="d", attempts=1, product_id=None)
+        self._publish(letter.outputs, 0)
+
+    def _publish(self, outputs: tuple[OutputRecord, ...], timestamp: int) -> None:
+        topics = {"verdicts": SETTINGS.verdict_topic, "dead_letters": SETTINGS.dead_letter_topic}
+        for out in outputs:
+            self.log.add(
+                topics[out.destination],
+                key=out.key,
+                value=out.value,
+                headers=out.headers,
+                timestamp=timestamp,
+            )
+
+    async def explain(self, offset: int) -> Explanation:
+        def product_id(record: Any) -> str:
+            return (record.value or b"").decode()
+
+        return await explain(SETTINGS, SETTINGS.topic, 0, offset, product_id=product_id)
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return Shop(monkeypatch)
+
+
+async def test_an_outcome_is_found(shop: Shop) -> None:
+    shop.judge(shop.update("mug"))
+    shop.bury(shop.update("cup"))
+    assert [(await shop.explain(offset)).state for offset in (0, 1)] == ["judged", "dead_letter"]
+
+
+async def test_a_producer_whose_clock_is_ahead_has_lost_nothing(shop: Shop) -> None:
+    shop.judge(shop.update("mug", timestamp=60_000), timestamp=1_000)
+    assert (await shop.explain(0)).state == "judged"
+
+
+async def test_a_verdict_that_gave_way_to_a_later_one_is_not_lost(shop: Shop) -> None:
+    shop.update("mug")
+    shop.judge(shop.update("cup"))
+    shop.judge(shop.update("mug"))
+    found = await shop.explain(0)
+    assert found.state == "superseded"
+    assert "offset 2" in found.detail
+
+
+async def test_a_later_verdict_of_another_product_or_an_earlier_one_hides_no_loss(
+    shop: Shop,
+) -> None:
+    shop.judge(shop.update("mug"))
+    shop.update("mug")
+    shop.judge(shop.update("cup"))
+    assert (await shop.explain(1)).state == "lost"
+
+
+async def test_what_is_to_come_is_in_lag(shop: Shop) -> None:
+    shop.update("mug")
+    shop.committed = 0
+    assert (await shop.explain(0)).state == "in_lag"
+    assert (await shop.explain(1)).state == "not_there"

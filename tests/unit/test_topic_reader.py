@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from aiokafka import TopicPartition
+
+from stream_judge.errors import ConfigError
+from stream_judge.settings import KafkaSettings
+from stream_judge.topic_reader import open_reader
+from tests.unit.memory_log import MemoryLog
+
+SETTINGS = KafkaSettings()
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
+    made = MemoryLog()
+    made.install(monkeypatch)
+    return made
+
+
+async def test_looking_for_a_topic_makes_none(log: MemoryLog) -> None:
+    async with open_reader(SETTINGS) as reader:
+        with pytest.raises(ConfigError, match="topic typo is not there"):
+            await reader.partitions("typo")
+    assert log.topics == {}
+
+
+async def test_one_record_is_read_without_the_others(log: MemoryLog) -> None:
+    for number in range(20):
+        log.add("t", value=b"%d" % number)
+    async with open_reader(SETTINGS) as reader:
+        await reader.partitions("t")
+        record = await reader.record(TopicPartition("t", 0), 7)
+        assert await reader.record(TopicPartition("t", 0), 20) is None
+    assert record is not None
+    assert record.value == b"7"
+    assert log.given_out <= 2
+
+
+async def test_a_topic_is_read_partition_by_partition(log: MemoryLog) -> None:
+    for number in range(12):
+        log.add("t", partition=number % 3)
+    async with open_reader(SETTINGS) as reader:
+        read = [(record.partition, record.offset) async for record in reader.records("t")]
+    assert read == sorted(read)
+    assert len(read) == 12
+
+
+async def test_a_second_reading_ends_where_the_first_did(log: MemoryLog) -> None:
+    for _ in range(3):
+        log.add("t")
+    async with open_reader(SETTINGS) as reader:
+        ends = await reader.ends("t")
+        log.add("t")
+        log.add("t", partition=1)
+        again = [(r.partition, r.offset) async for r in reader.records("t", ends=ends)]
+    assert again == [(0, 0), (0, 1), (0, 2)]
+
+
+async def test_a_topic_that_was_made_anew_is_read_to_its_own_end(log: MemoryLog) -> None:
+    log.add("t")
+    async with open_reader(SETTINGS) as reader:
+        ends = {TopicPartition("t", 0): 500}
+        assert len([record async for record in reader.records("t", ends=ends)]) == 1
