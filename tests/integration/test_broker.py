@@ -4,28 +4,33 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from stream_judge.embedded.broker import EmbeddedBroker
 
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def broker() -> AsyncIterator[EmbeddedBroker]:
-    broker = EmbeddedBroker({"updates": 3, "letters": 1})
+    broker = EmbeddedBroker({"updates": 3, "letters": 1} | dict.fromkeys(CODECS, 2))
     await broker.start()
     yield broker
     await broker.stop()
 
 
-@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
-async def test_records_come_back_as_sent(broker: EmbeddedBroker, compression: str | None) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("codec", CODECS)
+async def test_records_come_back_as_sent(broker: EmbeddedBroker, codec: str) -> None:
+    compression = None if codec == "none" else codec
     bodies = [f"{number} ".encode() * 200 for number in range(20)]
     producer = AIOKafkaProducer(
         bootstrap_servers=broker.bootstrap, compression_type=compression, acks="all"
     )
     await producer.start()
     try:
-        sent = [await producer.send("updates", body, partition=1) for body in bodies]
+        sent = [await producer.send(codec, body, partition=1) for body in bodies]
         assert [(await one).offset for one in sent] == list(range(20))
     finally:
         await producer.stop()
@@ -34,7 +39,7 @@ async def test_records_come_back_as_sent(broker: EmbeddedBroker, compression: st
     )
     await consumer.start()
     try:
-        consumer.assign([TopicPartition("updates", 1)])
+        consumer.assign([TopicPartition(codec, 1)])
         async with asyncio.timeout(20):
             found = [(await consumer.getone()).value for _ in bodies]
     finally:
@@ -42,6 +47,7 @@ async def test_records_come_back_as_sent(broker: EmbeddedBroker, compression: st
     assert found == bodies
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_topics_have_the_partitions_asked_for(broker: EmbeddedBroker) -> None:
     consumer = AIOKafkaConsumer("updates", "letters", bootstrap_servers=broker.bootstrap)
     await consumer.start()

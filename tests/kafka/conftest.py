@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +13,7 @@ from stream_judge.embedded.kafka_jars import find_java, kafka_jars
 from stream_judge.errors import EnvironmentProblem
 from stream_judge.settings import KafkaSettings
 from stream_judge.topics import create_topics
+from tests.background import BackgroundLoop
 
 _OTHER = "STREAM_JUDGE_TEST_BOOTSTRAP_SERVERS"
 
@@ -37,11 +37,11 @@ def bootstrap(request: pytest.FixtureRequest) -> Iterator[str]:
         yield other
         return
     request.getfixturevalue("needs_kafka")
-    with asyncio.Runner() as runner:
+    with BackgroundLoop() as background:
         cluster = EmbeddedKafka()
-        runner.run(cluster.start())
+        background.run(cluster.start())
         yield cluster.bootstrap
-        runner.run(cluster.stop())
+        background.run(cluster.stop())
 
 
 @pytest.fixture

@@ -156,12 +156,14 @@ def names(guarded: Guarded, listener: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("listener", sorted(_LISTENERS))
-async def test_a_worker_judges_through_a_guarded_listener(guarded: Guarded, listener: str) -> None:
-    given = names(guarded, listener) | ways(guarded)[listener]
-    settings = read_settings(kafka=given).kafka
-    await create_topics(settings, 2, 1)
-    await judge_one(guarded, settings)
+async def test_a_worker_judges_through_each_guarded_listener(guarded: Guarded) -> None:
+    async def judges(listener: str) -> None:
+        given = names(guarded, listener) | ways(guarded)[listener]
+        settings = read_settings(kafka=given).kafka
+        await create_topics(settings, 2, 1)
+        await judge_one(guarded, settings)
+
+    await asyncio.gather(*map(judges, sorted(_LISTENERS)))
 
 
 async def judge_one(guarded: Guarded, settings: KafkaSettings) -> None:

@@ -127,10 +127,10 @@ def _tell(result: Result, given: Any) -> None:
     if given.json:
         print(line, flush=True)  # noqa: T201
         return
+    told = ", ".join(f"{name.replace('_', ' ')} {many}" for name, many in found.broken.items())
     print(  # noqa: T201
         f"{'ok    ' if result.sound else 'BROKEN'} {result.fault} seed {result.options.seed}: "
-        f"{result.options.records} records, lost {found.lost}, repeated {found.repeated}, "
-        f"order breaks {found.order_breaks}, committed past {found.committed_past}, "
+        f"{result.options.records} records, {told or 'no promise broken'}, "
         f"dead letters {found.dead_letters}/{found.dead_letters_expected}, "
         f"hang {result.hang}, recovery {result.recovery_s} s, {result.seconds} s "
         f"{found.examples or ''}",

@@ -10,9 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import orjson
+
 from stream_judge.processes import ChildProcess
 
 _RESTART_S = 0.5
+# What a worker logs when it was assigned partitions; a traceback may name the hook.
+_ASSIGNED = '"event": "partitions_assigned"'
 #: What a static member is told its name with.
 INSTANCE_ID = "STREAM_JUDGE_KAFKA__INSTANCE_ID"
 
@@ -51,6 +55,14 @@ class StormWorker:
         """How many of its log lines have these words."""
         return sum(words in line for line in self.lines)
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions it was assigned last."""
+        for line in reversed(self.lines):
+            if _ASSIGNED in line:
+                return int(orjson.loads(line)["partitions"])
+        return 0
+
 
 class Crew:
     """Keeps so many workers running.
@@ -85,7 +97,7 @@ class Crew:
         self.exits: dict[str, int] = {}
         self._rng = rng
         self._log = log
-        self._says_it_works = says_it_works
+        self.says_it_works = says_it_works
         self._static = static
         self._starting = asyncio.Lock()
 
@@ -122,13 +134,24 @@ class Crew:
             raise AssertionError("no worker is alive")
         return self._rng.choice(found)
 
+    async def owner(self, seconds: float = 40.0) -> StormWorker:
+        """One that was assigned partitions, by the seed; waits until there is one."""
+        if not self.says_it_works:
+            return self.any()
+        end = time.monotonic() + seconds
+        while not (found := [worker for worker in self.living() if worker.partitions]):
+            if time.monotonic() > end:
+                raise TimeoutError("no worker has partitions")
+            await asyncio.sleep(0.05)
+        return self._rng.choice(found)
+
     async def until_working(self, worker: StormWorker, seconds: float = 40.0) -> None:
         """Wait until a worker has partitions, or is gone."""
-        if not self._says_it_works:
+        if not self.says_it_works:
             await asyncio.sleep(5.0)
             return
         end = time.monotonic() + seconds
-        while worker.alive and not worker.said("partitions_assigned"):
+        while worker.alive and not worker.said(_ASSIGNED):
             if time.monotonic() > end:
                 raise TimeoutError(f"worker {worker.number} got no partitions")
             await asyncio.sleep(0.05)

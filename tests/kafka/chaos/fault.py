@@ -32,7 +32,8 @@ class Fault:
         real_model: Whether the model server is a real Triton.
         picture: URL of the n-th update's picture on a picture server's port; without it
             pictures are stand-ins.
-        judged: Whether every sound update has to be judged: unjudgeable counts as lost.
+        judged: Whether every sound update has to be judged, not only to have a verdict: an
+            outage never makes one unjudgeable, a seller's host may.
         publishers: Which of the two it can say anything about.
     """
 
@@ -50,7 +51,7 @@ class Fault:
     accounts: bool = False
     real_model: bool = False
     picture: Callable[[int, int], str] | None = None
-    judged: bool = False
+    judged: bool = True
     publishers: tuple[str, ...] = ("transactional", "plain")
 
     def load(self, records: int, port: int = 0) -> LoadPlan:

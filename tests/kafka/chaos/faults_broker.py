@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+from typing import Literal
 
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, Rule
@@ -14,21 +15,26 @@ from tests.kafka.chaos.topics import create_one, denied_writes
 _TX = ("transactional",)
 
 
-async def _rules(storm: Storm, *rules: Rule) -> None:
-    """Put rules on the way to the broker, and see that they were met."""
+async def _rule(
+    storm: Storm,
+    api: int,
+    action: Literal["delay", "refuse", "lose_answer"],
+    times: int,
+    delay_s: float = 0.0,
+) -> None:
+    """Put a rule on the storm's way to the broker, and see that it was met so many times."""
     proxy = storm.cluster.proxy
     assert proxy is not None
-    before = proxy.hits
-    wanted = sum(rule.times for rule in rules)
-    proxy.rules = list(rules)
+    rule = Rule(api, action, times, storm.name.encode(), delay_s)
+    proxy.rules.append(rule)
     async with storm.fault():
         for _ in range(600):
-            if proxy.hits - before >= wanted:
+            if rule.hits == times:
                 break
             await asyncio.sleep(0.1)
-    proxy.rules = []
-    if proxy.hits == before:
-        raise AssertionError("no request met the rule: the fault has not happened")
+    proxy.rules.remove(rule)
+    if rule.hits < times:
+        raise AssertionError(f"the fault has happened {rule.hits} times, not {times}")
 
 
 @fault(publishers=_TX)
@@ -36,7 +42,7 @@ async def end_txn_answer_lost(storm: Storm) -> None:
     """The broker commits, and its answer is lost."""
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        await _rules(storm, Rule(END_TXN, "lose_answer", 2))
+        await _rule(storm, END_TXN, "lose_answer", 2)
 
 
 @fault(publishers=_TX)
@@ -44,7 +50,7 @@ async def end_txn_lost(storm: Storm) -> None:
     """The commit does not reach the broker."""
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        await _rules(storm, Rule(END_TXN, "refuse", 2))
+        await _rule(storm, END_TXN, "refuse", 2)
 
 
 @fault(publishers=_TX)
@@ -52,7 +58,7 @@ async def offsets_answer_lost(storm: Storm) -> None:
     """The transaction has its offsets, and the answer that says so is lost."""
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        await _rules(storm, Rule(TXN_OFFSET_COMMIT, "lose_answer", 2))
+        await _rule(storm, TXN_OFFSET_COMMIT, "lose_answer", 2)
 
 
 @fault()
@@ -60,17 +66,17 @@ async def produce_answer_lost(storm: Storm) -> None:
     """Records are in the log, and the answer that says so is lost."""
     for share in (0.1, 0.3, 0.5):
         await storm.until(share)
-        await _rules(storm, Rule(PRODUCE, "lose_answer", 2))
+        await _rule(storm, PRODUCE, "lose_answer", 2)
 
 
 @fault(publishers=_TX)
 async def init_producer_slow(storm: Storm) -> None:
     """Opening a partition's producer takes 2 s, in the hook."""
     await storm.until(0.2)
-    proxy = storm.cluster.proxy
-    assert proxy is not None
     joining = asyncio.create_task(storm.crew.start())
-    await _rules(storm, Rule(INIT_PRODUCER_ID, "delay", 3, delay_s=2.0))
+    # Each partition has one opened, whoever gets it.
+    times = min(3, storm.options.partitions)
+    await _rule(storm, INIT_PRODUCER_ID, "delay", times, delay_s=2.0)
     await joining
 
 
@@ -79,7 +85,7 @@ async def init_producer_refused(storm: Storm) -> None:
     """Opening a partition's producer is refused, in the hook."""
     await storm.until(0.2)
     joining = asyncio.create_task(storm.crew.start())
-    await _rules(storm, Rule(INIT_PRODUCER_ID, "refuse", 6))
+    await _rule(storm, INIT_PRODUCER_ID, "refuse", 6)
     await joining
 
 
@@ -215,5 +221,31 @@ async def offsets_out_of_range(storm: Storm) -> None:
     if await asyncio.wait_for(refused.process.wait(), 60) != 73:
         raise AssertionError(f"exit code {refused.process.exit_code}, not 73")
     async with storm.fault():
+        storm.crew.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
+        storm.crew.wanted = storm.options.workers
+
+
+@fault(publishers=_TX, env={"STREAM_JUDGE_WINDOW__MAX_RECORDS": "10000"})
+async def offsets_lost_live(storm: Storm) -> None:
+    """The source loses what comes next while workers live; they stop until an operator decides."""
+    await storm.until(0.3)
+    # From here on nothing is committed, so what is judged and what is lost can be told apart. The
+    # window holds all there is, or workers would wait for room, and fetch nothing.
+    storm.triton.holds = True
+    await asyncio.sleep(3)
+    storm.crew.wanted = 0
+    workers = storm.crew.living()
+    for worker in workers:
+        worker.signal(signal.SIGSTOP)
+    # Shorter than a session. Records come that they have not fetched.
+    await asyncio.sleep(2)
+    await storm.forget_source()
+    for worker in workers:
+        worker.signal(signal.SIGCONT)
+    for worker in workers:
+        if await asyncio.wait_for(worker.process.wait(), 60) != 73:
+            raise AssertionError(f"exit code {worker.process.exit_code}, not 73")
+    async with storm.fault():
+        storm.triton.holds = False
         storm.crew.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
         storm.crew.wanted = storm.options.workers

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from pathlib import Path
 
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.storm import Storm
 
 _HOSTS = ["pictures.shop.test", "stalled.shop.test", "dead-dns.shop.test"]
-_FLAG = Path(tempfile.gettempdir()) / "stream-judge-chaos-names-out"
 _ENV = {
     "CHAOS_PICTURES": "real",
-    "CHAOS_DNS_OUT": str(_FLAG),
     "STREAM_JUDGE_IMAGES__ALLOWED_HOSTS": str(_HOSTS).replace("'", '"'),
     "STREAM_JUDGE_IMAGES__CONNECT_TIMEOUT_S": "1",
     "STREAM_JUDGE_IMAGES__READ_TIMEOUT_S": "1",
@@ -36,13 +32,13 @@ def _some_nameless(number: int, port: int) -> str:
     return _sound(number, port)
 
 
-@fault(env=_ENV, picture=_some_stalled)
+@fault(env=_ENV, picture=_some_stalled, judged=False)
 async def seller_host_stalls(storm: Storm) -> None:
     """A seller's host takes connections and answers nothing: one picture in twenty."""
     await storm.until(0.5)
 
 
-@fault(env=_ENV, picture=_some_nameless)
+@fault(env=_ENV, picture=_some_nameless, judged=False)
 async def seller_names_dead(storm: Storm) -> None:
     """A seller's name server answers nothing: one picture in twenty."""
     await storm.until(0.5)
@@ -51,14 +47,11 @@ async def seller_names_dead(storm: Storm) -> None:
 @fault(
     env={**_ENV, "STREAM_JUDGE_IMAGES__RESOLVER_CANARY": "pictures.shop.test"},
     picture=_sound,
-    judged=True,
 )
 async def resolver_out(storm: Storm) -> None:
     """No name resolves for 10 s, the operator's canary neither: nothing becomes unjudgeable."""
     await storm.until(0.3)
     async with storm.fault():
-        _FLAG.touch()
-        try:
-            await asyncio.sleep(10)
-        finally:
-            _FLAG.unlink()
+        storm.names_out.touch()
+        await asyncio.sleep(10)
+        storm.names_out.unlink()

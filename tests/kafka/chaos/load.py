@@ -15,6 +15,8 @@ from stream_judge.settings import KafkaSettings
 
 #: Header of a source record: what is to come of it, for the checker.
 EXPECT = "chaos-expect"
+#: What the text of every sound update begins with, and of no other row.
+TITLE = b"Item "
 _PICTURE = "http://pictures.shop.test/{}.png"
 
 
@@ -61,7 +63,7 @@ def event(product: bytes, revision: int, picture: str, **more: object) -> bytes:
     found = {
         "id": product.decode(),
         "revision": revision,
-        "title": f"Item {revision}",
+        "title": f"{TITLE.decode()}{revision}",
         "images": [{"url": picture}],
     }
     return orjson.dumps({**found, **more})
@@ -78,8 +80,8 @@ def bad_utf8(product: bytes) -> Update:
 
 
 def null_value(product: bytes) -> Update:
-    """A tombstone: the product is gone, which is a verdict of its own."""
-    return Update(product, None)
+    """A tombstone: the product is gone, and so is its verdict."""
+    return Update(product, None, "tombstone")
 
 
 def null_key(product: bytes) -> Update:
@@ -114,7 +116,7 @@ def many_urls(product: bytes) -> Update:
 
 
 def long_urls(product: bytes) -> Update:
-    """A verdict with these URLs is larger than a record may be."""
+    """A verdict with all these URLs (policies of `galleries/`) is larger than a record may be."""
     images = [{"url": _PICTURE.format("x" * 3_900) + str(n)} for n in range(20)]
     return Update(product, event(product, 1, "", images=images))
 

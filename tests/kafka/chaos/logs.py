@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,14 +25,25 @@ async def read_source(settings: KafkaSettings) -> list[SourceEntry]:
             (record.partition, record.offset),
             record.key,
             record.value,
-            (dict(record.headers).get(EXPECT) or b"verdict").decode(),
+            (headers.get(EXPECT) or b"verdict").decode(),
+            headers,
         )
         for record in records
+        for headers in [dict(record.headers)]
     ]
 
 
-async def read_outcomes(settings: KafkaSettings, topic: str) -> list[Outcome]:
-    """Every committed record of an output topic; nothing where the topic is not there."""
+async def read_outcomes(
+    settings: KafkaSettings, topic: str, ends: Mapping[int, int] | None = None
+) -> list[Outcome]:
+    """Every committed record of an output topic; nothing where the topic is not there.
+
+    Args:
+        settings: The broker.
+        topic: The topic.
+        ends: Up to which offset of each partition, whatever is open before it: waits until
+            that is decided. None reads as far as can be read now.
+    """
     return [
         Outcome(
             (
@@ -43,7 +55,7 @@ async def read_outcomes(settings: KafkaSettings, topic: str) -> list[Outcome]:
             record.partition,
             headers,
         )
-        for record in await _read(settings, topic)
+        for record in await _read(settings, topic, ends)
         for headers in [dict(record.headers)]
     ]
 
@@ -76,7 +88,9 @@ async def started(reader: AIOKafkaConsumer) -> AIOKafkaConsumer:
     return reader
 
 
-async def _read(settings: KafkaSettings, topic: str) -> list[Any]:
+async def _read(
+    settings: KafkaSettings, topic: str, until: Mapping[int, int] | None = None
+) -> list[Any]:
     reader = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         group_id=None,
@@ -88,11 +102,14 @@ async def _read(settings: KafkaSettings, topic: str) -> list[Any]:
     await started(reader)
     try:
         numbers = await _partitions(reader, topic)
-        places = [TopicPartition(topic, number) for number in numbers]
+        places = [TopicPartition(topic, n) for n in numbers if until is None or n in until]
         if not places:
             return []
         reader.assign(places)
-        ends = await reader.end_offsets(places)
+        if until is None:
+            ends = await reader.end_offsets(places)
+        else:
+            ends = {tp: until[tp.partition] for tp in places}
         found: list[Any] = []
         # By position, not by record: a log may end in a transaction's marker.
         while any([await reader.position(tp) < ends[tp] for tp in places]):

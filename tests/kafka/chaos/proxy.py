@@ -16,9 +16,11 @@ from typing import Literal
 #: API keys that the faults are about.
 INIT_PRODUCER_ID, END_TXN, TXN_OFFSET_COMMIT, PRODUCE = 22, 26, 28, 0
 _MAX_FRAME = 64_000_000
+# Transactional id, group and the first topic's name stand near the front of a request.
+_FRONT = 400
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Rule:
     """What happens to requests of one kind.
 
@@ -26,14 +28,23 @@ class Rule:
         api: API key.
         action: "delay" it before it is passed on, "refuse" it by closing the connection, or
             pass it on and close the connection when the answer comes ("lose_answer").
-        times: How many of them are left.
+        times: To how many of them.
+        owner: What stands in the names of the storm that it is for; no other storm's
+            requests meet it.
         delay_s: For "delay", seconds.
+        hits: To how many of them it happened.
     """
 
     api: int
     action: Literal["delay", "refuse", "lose_answer"]
     times: int
+    owner: bytes
     delay_s: float = 0.0
+    hits: int = 0
+
+    def fits(self, api: int, frame: bytes) -> bool:
+        """Whether it is to happen to a request."""
+        return self.api == api and self.hits < self.times and self.owner in frame[:_FRONT]
 
 
 class KafkaProxy:
@@ -49,9 +60,8 @@ class KafkaProxy:
         self._target = target
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
+        #: What storms have put on the way; each takes away its own.
         self.rules: list[Rule] = []
-        #: Requests that a rule was applied to.
-        self.hits = 0
 
     async def start(self) -> None:
         """Listen."""
@@ -102,10 +112,9 @@ class KafkaProxy:
         while True:
             frame = await _frame(reader)
             api, _, number = struct.unpack(">hhi", frame[4:12])
-            rule = next((r for r in self.rules if r.api == api and r.times > 0), None)
+            rule = next((r for r in self.rules if r.fits(api, frame)), None)
             if rule is not None:
-                rule.times -= 1
-                self.hits += 1
+                rule.hits += 1
                 if rule.action == "refuse":
                     return
                 if rule.action == "delay":

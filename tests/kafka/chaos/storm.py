@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,13 +20,20 @@ from stream_judge.settings import KafkaSettings
 from stream_judge.testing import kafka_environment
 from stream_judge.testing_triton import StubTriton
 from stream_judge.topics import create_topics
-from tests.kafka.chaos.checker import Findings, Outcome, SourceEntry, check, passed_over
+from tests.kafka.chaos.checker import (
+    Findings,
+    Outcome,
+    SourceEntry,
+    Terms,
+    behind_last,
+    check,
+)
 from tests.kafka.chaos.cluster import StormCluster
 from tests.kafka.chaos.crew import Crew
-from tests.kafka.chaos.load import LoadGenerator, LoadPlan
+from tests.kafka.chaos.load import TITLE, LoadGenerator, LoadPlan
 from tests.kafka.chaos.logs import read_committed, read_outcomes, read_source
 from tests.kafka.chaos.topics import delete_source
-from tests.kafka.chaos.watch import Watch
+from tests.kafka.chaos.watch import Looks, Watch
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]
@@ -34,6 +42,8 @@ _WORKER = _HERE / "worker_process.py"
 _MOST_EXITS = 30
 #: How long a storm may go on after its load and faults are over, seconds.
 PATIENCE_S = 120.0
+# The coordinator may be moving when all is over.
+_OFFSETS_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,22 @@ class Result:
         return {"fault": flat.pop("fault"), **kept, **found, **flat}
 
 
+class HoldingTriton(StubTriton):
+    """A stub that can keep listings waiting, and answers workers' own rows meanwhile.
+
+    Attributes:
+        holds: While it is set, no listing is answered.
+    """
+
+    holds = False
+
+    async def infer(self, request: Any) -> Any:
+        """The answer to one request."""
+        while self.holds and any(TITLE in content for content in request.raw_input_contents):
+            await asyncio.sleep(0.05)
+        return await super().infer(request)
+
+
 class Storm:
     """What a fault works with.
 
@@ -103,7 +129,7 @@ class Storm:
         plan: The load.
         env: Environment of the workers, beside what the storm sets.
         kafka: Their Kafka settings, beside those.
-        judged: Whether every sound update has to be judged.
+        judged: Whether every sound update has to be judged, not only to have a verdict.
         static: Whether the workers are static members of their group.
         real: A real model server to use instead of the stub.
         log: Folder for the workers' logs.
@@ -112,6 +138,8 @@ class Storm:
         crew: The workers.
         triton: The stub of a model server; `latency` says how long it takes.
         real: The real one.
+        name: What stands in the names of its topics, group and transactional ids.
+        names_out: While this file is there, no name resolves; from `run` on.
     """
 
     def __init__(
@@ -122,7 +150,7 @@ class Storm:
         *,
         env: Mapping[str, str] | None = None,
         kafka: Mapping[str, Any] | None = None,
-        judged: bool = False,
+        judged: bool = True,
         static: bool = False,
         real: EmbeddedTriton | None = None,
         log: Path | None = None,
@@ -130,13 +158,14 @@ class Storm:
         self.cluster = cluster
         self.options = options
         self.rng = random.Random(f"storm/{options.seed}")
-        self.settings = _settings(cluster, options, kafka or {})
+        self.name = uuid.uuid4().hex[:8]
+        self.settings = _settings(self.name, cluster, options, kafka or {})
         # Heavy-tailed, as a busy server is: 15 ms in the middle, some answers after a second.
         tail = random.Random(f"latency/{options.seed}")
         self.usual_latency: Callable[[], float]
         self.usual_latency = lambda: min(1.5, 0.015 * tail.paretovariate(1.6))
         self.latency = self.usual_latency
-        self.triton = StubTriton(latency_s=lambda: self.latency())
+        self.triton = HoldingTriton(latency_s=lambda: self.latency())
         self.real = real
         self.crew = Crew(
             [sys.executable, str(_PROGRAMS.get(options.publisher, _WORKER))],
@@ -149,11 +178,19 @@ class Storm:
         )
         self._load = LoadGenerator(self.settings, plan, options.partitions, options.seed)
         self._watch = Watch(cluster, self.settings)
+        self._looks = Looks(cluster, self.settings)
         self._loading: asyncio.Task[None] | None = None
-        self._passed = 0
         # Source records that were judged before the source lost them.
         self._gone: list[SourceEntry] = []
-        self._judged = judged
+        # Other workers write other verdicts.
+        terms = Terms(self.settings.max_record_bytes, judged)
+        self._terms = None if options.publisher in _PROGRAMS else terms
+        self.names_out = Path()
+
+    @property
+    def done(self) -> int:
+        """The sum of all committed offsets."""
+        return self._watch.done
 
     @asynccontextmanager
     async def fault(self) -> AsyncIterator[None]:
@@ -165,7 +202,7 @@ class Storm:
         """Wait until this share of all records is committed."""
         least = share * self.options.records
         end = time.monotonic() + seconds
-        while (done := self._watch.done) < least:
+        while (done := self.done) < least:
             if self._loading is not None and self._loading.done():
                 # A load that failed is no hang of the workers.
                 self._loading.result()
@@ -179,11 +216,9 @@ class Storm:
         """What is on the verdict topic by now."""
         return await read_outcomes(self.settings, self.settings.verdict_topic)
 
-    async def look(self) -> None:
-        """Prove, in the middle of it, that no offset is committed past its outcomes."""
-        committed = await read_committed(self.settings)
-        outcomes = await self._outcomes()
-        self._passed += passed_over(await read_source(self.settings), *outcomes, committed)
+    async def letters(self) -> list[Outcome]:
+        """What is on the dead-letter topic by now."""
+        return await read_outcomes(self.settings, self.settings.dead_letter_topic)
 
     async def forget_source(self) -> None:
         """Delete what is on the source now; what of it was judged stays to be accounted for."""
@@ -215,13 +250,15 @@ class Storm:
         await (create(self) if create else self.create_topics())
         server = self.real or self.triton
         await server.start()
-        self.crew.env = self._environment() | self.crew.env
-        try:
-            problem = await self._blow(act)
-        finally:
-            await self.crew.stop()
-            await server.stop()
-        found = await self._check()
+        with tempfile.TemporaryDirectory(prefix="storm-") as folder:
+            self.names_out = Path(folder) / "names-out"
+            self.crew.env = self._environment() | self.crew.env
+            try:
+                problem = await self._blow(act)
+            finally:
+                await self.crew.stop()
+                await server.stop()
+        found = await self._check(done=not problem)
         if problem:
             found.say(problem)
         return Result(
@@ -240,7 +277,8 @@ class Storm:
         for _ in range(self.crew.wanted):
             await self.crew.start()
         self._loading = asyncio.create_task(self._load.run())
-        helpers = [asyncio.create_task(work()) for work in (self._watch.run, self.crew.supervise)]
+        works = (self._watch.run, self._looks.run, self.crew.supervise)
+        helpers = [asyncio.create_task(work()) for work in works]
         try:
             await self.crew.until_working(self.crew.workers[0])
             await act(self)
@@ -260,9 +298,7 @@ class Storm:
 
     async def _until_all(self) -> None:
         """Wait until the committed offsets stand at the source's end."""
-        last: dict[int, int] = {}
-        for entry in await read_source(self.settings):
-            last[entry.place[0]] = max(last.get(entry.place[0], 0), entry.place[1] + 1)
+        last = behind_last(await read_source(self.settings))
         end = time.monotonic() + PATIENCE_S
         while True:
             committed = await read_committed(self.settings)
@@ -272,25 +308,32 @@ class Storm:
                 raise TimeoutError(f"committed {committed}, the source ends at {last}")
             await asyncio.sleep(0.2)
 
-    async def _check(self) -> Findings:
+    async def _check(self, *, done: bool) -> Findings:
         source = self._gone + await read_source(self.settings)
-        committed = await read_committed(self.settings)
-        verdicts, letters = await self._outcomes()
-        found = check(source, verdicts, letters, committed)
-        found.committed_past += self._passed
-        if self._judged:
-            sound = {entry.place for entry in source if entry.expect == "verdict"}
-            for outcome in verdicts:
-                if outcome.place in sound and b'"judged"' not in (outcome.value or b""):
-                    found.lost += 1
-                    found.say(f"unjudgeable: {outcome.place}: {(outcome.value or b'')[:400]!r}")
+        committed = await self._last_offsets(source)
+        ends = await self.cluster.ends(self.settings.topic) if done else {}
+        found = check(
+            source,
+            await self.verdicts(),
+            await self.letters(),
+            committed,
+            ends={number: end for number, (_, end) in ends.items()} if done else None,
+            passed=self._looks.passed_over(source),
+            terms=self._terms,
+        )
+        self._watch.note(committed)
+        found.turned_back = self._watch.turned_back
         return found
 
-    async def _outcomes(self) -> tuple[list[Outcome], list[Outcome]]:
-        return (
-            await read_outcomes(self.settings, self.settings.verdict_topic),
-            await read_outcomes(self.settings, self.settings.dead_letter_topic),
-        )
+    async def _last_offsets(self, source: Sequence[SourceEntry]) -> dict[int, int]:
+        """What is committed when all is over."""
+        end = time.monotonic() + _OFFSETS_S
+        while True:
+            committed = await read_committed(self.settings)
+            # The client takes a coordinator that is still loading for one that has nothing.
+            if committed.keys() >= behind_last(source).keys() or time.monotonic() > end:
+                return committed
+            await asyncio.sleep(0.5)
 
     def _environment(self) -> dict[str, str]:
         given = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
@@ -304,14 +347,14 @@ class Storm:
             "STREAM_JUDGE_WEB__PORT": "0",
             "STREAM_JUDGE_WINDOW__DRAIN_TIMEOUT_S": "2",
             "STREAM_JUDGE_WINDOW__RETRY_LAST_S": "2",
+            "CHAOS_NAMES_OUT": str(self.names_out),
         }
 
 
 def _settings(
-    cluster: StormCluster, options: StormOptions, more: Mapping[str, Any]
+    name: str, cluster: StormCluster, options: StormOptions, more: Mapping[str, Any]
 ) -> KafkaSettings:
     """Topics and a group of the storm's own."""
-    name = uuid.uuid4().hex[:8]
     given: dict[str, Any] = {
         "bootstrap_servers": cluster.bootstrap,
         "application": f"storm-{name}",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 
 from aiokafka.errors import KafkaError
 
 from stream_judge.settings import KafkaSettings
+from tests.kafka.chaos.checker import Place, SourceEntry, passed_over
 from tests.kafka.chaos.cluster import StormCluster
-from tests.kafka.chaos.logs import read_committed
+from tests.kafka.chaos.logs import read_committed, read_outcomes
 
 _POLL_S = 0.2
+_LOOK_S = 3.0
 
 
 class Watch:
@@ -27,6 +30,9 @@ class Watch:
         self._settings = settings
         self._progress: list[tuple[float, int]] = []
         self._over: list[float] = []
+        self._last: dict[int, int] = {}
+        #: Times that a partition's committed offset was lower than before.
+        self.turned_back = 0
         #: Longest time that a verdict partition's readers could not get on, seconds.
         self.held_back_s = 0.0
 
@@ -49,13 +55,20 @@ class Watch:
                 waits.append(after[0] - over)
         return round(max(waits), 2) if waits else None
 
+    def note(self, committed: Mapping[int, int]) -> None:
+        """Take down the committed offset of each source partition that has one."""
+        self._progress.append((time.monotonic(), sum(committed.values())))
+        for number, offset in committed.items():
+            self.turned_back += offset < self._last.get(number, offset)
+            # One that stays low has been turned back once.
+            self._last[number] = offset
+
     async def run(self) -> None:
         """Look until cancelled."""
         held: dict[int, float] = {}
         while True:
             try:
-                committed = await read_committed(self._settings)
-                self._progress.append((time.monotonic(), sum(committed.values())))
+                self.note(await read_committed(self._settings))
                 await self._note_held_back(held)
             except (KafkaError, OSError):
                 # The broker may be part of the fault.
@@ -71,3 +84,48 @@ class Watch:
                 self.held_back_s = max(self.held_back_s, now - since)
             else:
                 held.pop(number, None)
+
+
+class Looks:
+    """Every few seconds: what is committed, and which outcomes are there.
+
+    Args:
+        cluster: Where it happens.
+        settings: Group and topics.
+    """
+
+    def __init__(self, cluster: StormCluster, settings: KafkaSettings) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._seen: list[tuple[dict[int, int], set[Place], set[Place]]] = []
+
+    def passed_over(self, source: Sequence[SourceEntry]) -> set[Place]:
+        """Source records that an offset was committed past, in any look, without outcomes."""
+        found: set[Place] = set()
+        for committed, verdicts, letters in self._seen:
+            found |= passed_over(source, verdicts, letters, committed)
+        return found
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                # First the offsets: what is published while the rest is read does no harm.
+                committed = await read_committed(self._settings)
+                verdicts = await self._places(self._settings.verdict_topic)
+                letters = await self._places(self._settings.dead_letter_topic)
+            except (KafkaError, OSError):
+                # The broker may be part of the fault.
+                continue
+            self._seen.append((committed, verdicts, letters))
+
+    async def _places(self, topic: str) -> set[Place]:
+        """The source records that have an outcome on a topic.
+
+        Outcomes that are committed with their offset may not be readable yet: behind the
+        transaction of a worker that was killed inside it, or for want of their own marker.
+        So it is read up to the end that the topic has now, not up to what is stable.
+        """
+        ends = {n: end for n, (_, end) in (await self._cluster.ends(topic)).items()}
+        return {o.place for o in await read_outcomes(self._settings, topic, ends)}

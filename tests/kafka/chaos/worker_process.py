@@ -1,11 +1,11 @@
 """A worker as it is, with pictures and accidents of the storm's.
 
-Environment: `CHAOS_PICTURES=real` fetches pictures for true; otherwise every URL is a grey
-picture. `CHAOS_ACCIDENT=place:number:what` does something at the n-th time that a place is
-come to: places are "sent" (inside a transaction, before its offsets), "commit" (before it is
+Environment: `CHAOS_PICTURES=real` fetches pictures for true, and while the file
+`CHAOS_NAMES_OUT` is there, no name resolves; otherwise every URL is a grey picture.
+`CHAOS_ACCIDENT=place:number:what` does something at the n-th time that a place is come to:
+places are "sent" (inside a transaction, before its offsets), "commit" (before it is
 committed), "committed" (before its records are acked), "assign" and "revoke" (inside the
-hooks); what is "kill", "raise" or "sleep=SECONDS". `CHAOS_DNS_OUT=FILE`: while the file is
-there, no name resolves.
+hooks); what is "kill", "raise" or "sleep=SECONDS".
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ def main() -> int:
     """Run one worker."""
     settings = read_settings()
     set_up_logs(settings.log)
-    if os.environ.get("CHAOS_PICTURES") != "real":
+    if os.environ.get("CHAOS_PICTURES") == "real":
+        _install_names(Path(os.environ["CHAOS_NAMES_OUT"]))
+    else:
         assembly.ImageLoader = GreyPictures  # type: ignore[misc, assignment]
-    if flag := os.environ.get("CHAOS_DNS_OUT"):
-        _install_names(Path(flag))
     if said := os.environ.get("CHAOS_ACCIDENT"):
         Accident(said).install()
     return asyncio.run(worker.run_worker(settings))
