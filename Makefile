@@ -1,12 +1,19 @@
-# `make demo` and `make test` do all their set-up on a machine with Python 3.11.
-PYTHON ?= python3.11
+# `make demo` and `make test` do all their set-up on a machine with Python 3.11 or 3.12, for which
+# the locks are. They are tried by running them: a shim on the path may have nothing behind it.
+FOUND := $(shell for python in python3.11 python3.12; do \
+	$$python -c '' 2>/dev/null && echo $$python && break; done)
+PYTHON ?= $(or $(FOUND),$(error needs Python 3.11 or 3.12: no python3.11 or python3.12 runs; name one with PYTHON=...))
 UV := .cache/uv/bin/uv
 TESTS ?= tests
 
-.PHONY: demo test check lock docs clean
+.PHONY: demo machine test check lock docs clean
 
 demo: .venv/ready
 	.venv/bin/stream-judge demo
+
+# Before anything is installed that cannot run here.
+machine:
+	@$(PYTHON) -m stream_judge.embedded.machine
 
 test: .venv-dev/ready
 	.venv-dev/bin/python -m pytest -q $(TESTS)
@@ -24,7 +31,7 @@ $(UV):
 	$(PYTHON) -m venv .cache/uv
 	.cache/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.8'
 
-.venv/ready: requirements/demo.txt pyproject.toml | $(UV)
+.venv/ready: requirements/demo.txt pyproject.toml | machine $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --require-hashes --python .venv/bin/python requirements/demo.txt
 	$(UV) pip install --quiet --no-deps --python .venv/bin/python --editable .

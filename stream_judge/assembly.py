@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import structlog
 
@@ -15,13 +16,31 @@ from stream_judge.judge import Judge, Observer
 from stream_judge.mapping import Mapping
 from stream_judge.metrics import Metrics
 from stream_judge.outage import Circuit, Outages
-from stream_judge.policy import check_fields, load_policies
+from stream_judge.policy import (
+    PolicyFile,
+    check_fields,
+    check_pictures,
+    load_policies,
+    read_policy_files,
+)
 from stream_judge.rows import is_model_outage
 from stream_judge.settings import Settings, WindowSettings
 from stream_judge.triton import ModelSpec, TritonJudge
 from stream_judge.verdict import VerdictWriter
 
 _log = structlog.get_logger(__name__)
+
+
+def read_policies(folder: Path, mapping: Mapping) -> list[tuple[Path, PolicyFile]]:
+    """The policy files of a folder, as far as they can be checked without a model server.
+
+    Raises:
+        PolicyError: They cannot work, or not with this mapping.
+    """
+    files = read_policy_files(folder)
+    check_fields([file for _, file in files], mapping.text_fields)
+    check_pictures(files)
+    return files
 
 
 @asynccontextmanager
@@ -32,7 +51,13 @@ async def build_judge(
     observer: Observer | None = None,
     outages: Outages | None = None,
 ) -> AsyncIterator[Judge]:
-    """A judge with all it needs; waits for the model server as long as it is out."""
+    """A judge with all it needs; waits for the model server as long as it is out.
+
+    Raises:
+        ConfigError: Mapping or policies cannot work; said before any waiting.
+    """
+    mapping = Mapping.read(settings.mapping)
+    files = read_policies(settings.policies, mapping)
     outages = outages or Outages()
     window = settings.window
     async with AsyncExitStack() as stack:
@@ -51,12 +76,9 @@ async def build_judge(
         loader = ImageLoader(settings.images, model.pixels, patience, freeze)
         await loader.start()
         stack.push_async_callback(loader.close)
-        policies = await load_policies(settings.policies, model.pixels, loader.decode)
-        mapping = Mapping.read(settings.mapping)
-        check_fields(policies.policies, mapping.text_fields)
         judge = Judge(
             mapping=mapping,
-            policies=policies,
+            policies=await load_policies(files, model.pixels, loader.decode),
             model=model,
             loader=loader,
             client=client,

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from stream_judge.commands.options import Flags, SettingsFile
 from stream_judge.errors import ConfigError, EnvironmentProblem, ExportError, StreamJudgeError
+from stream_judge.extras import need
 
 app = typer.Typer(
     help="Does every product's picture match its text?",
@@ -22,25 +24,32 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="The Kafka topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="TOML file; the environment goes before it.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+# Of the extra of that name; a training's has some of them, too.
+_EXPORT_MODULES = (
+    "onnx",
+    "onnxruntime",
+    "optimum.exporters.onnx",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 
 
-def _settings(path: Path | None, **overrides: Any) -> Any:
+def _settings(path: Path | None, flags: list[str] | None, **overrides: Any) -> Any:
     from stream_judge.settings import read_settings
 
-    return read_settings(path, **{k: v for k, v in overrides.items() if v is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return read_settings(path, flags or (), **given)
 
 
 @app.command()
-def worker(settings: SettingsFile = None) -> None:
+def worker(settings: SettingsFile = None, flags: Flags = None) -> None:
     """Judge the source topic until SIGTERM; it drains and exits with 0."""
     from stream_judge.logs import set_up_logs
     from stream_judge.worker import run_worker
 
-    found = _settings(settings)
+    found = _settings(settings, flags)
     set_up_logs(found.log)
     code = asyncio.run(run_worker(found))
     sys.stderr.flush()
@@ -52,13 +61,16 @@ def worker(settings: SettingsFile = None) -> None:
 def judge(
     event: Annotated[Path, typer.Argument(help="File with one event's JSON.")],
     settings: SettingsFile = None,
+    flags: Flags = None,
     mapping: Annotated[Path | None, typer.Option(help="Mapping file to try.")] = None,
     policies: Annotated[Path | None, typer.Option(help="Policy folder to try.")] = None,
 ) -> None:
     """Judge one event without Kafka, and show every step."""
     from stream_judge.commands.judge_event import judge_event
+    from stream_judge.logs import set_up_logs
 
-    found = _settings(settings, mapping=mapping, policies=policies)
+    found = _settings(settings, flags, mapping=mapping, policies=policies)
+    set_up_logs(found.log)
     raise typer.Exit(asyncio.run(judge_event(event, found)))
 
 
@@ -126,6 +138,7 @@ def demo(
 @app.command()
 def doctor(
     settings: SettingsFile = None,
+    flags: Flags = None,
     repository: Annotated[
         Path | None, typer.Option(help="Model repository that Triton should serve.")
     ] = None,
@@ -133,31 +146,36 @@ def doctor(
 ) -> None:
     """Check broker, topics, Triton, model and policies; say what to do."""
     from stream_judge.doctor import examine, show
+    from stream_judge.logs import set_up_logs
 
-    findings = asyncio.run(examine(_settings(settings), repository))
+    found = _settings(settings, flags)
+    set_up_logs(found.log)
+    findings = asyncio.run(examine(found, repository))
     raise typer.Exit(show(findings, as_json=as_json))
 
 
 @topics_app.command("create")
 def topics_create(
     settings: SettingsFile = None,
+    flags: Flags = None,
     partitions: Annotated[int, typer.Option(min=1, help="Of source and verdicts.")] = 12,
     replication: Annotated[int, typer.Option(min=1, help="Replicas.")] = 3,
 ) -> None:
     """Make the topics that are missing."""
     from stream_judge.topics import create_topics
 
-    for line in asyncio.run(create_topics(_settings(settings).kafka, partitions, replication)):
+    found = _settings(settings, flags)
+    for line in asyncio.run(create_topics(found.kafka, partitions, replication)):
         typer.echo(line)
 
 
 @topics_app.command("check")
-def topics_check(settings: SettingsFile = None) -> None:
+def topics_check(settings: SettingsFile = None, flags: Flags = None) -> None:
     """Hold the topics against what the worker needs."""
     from stream_judge.topics import check_topics
 
     problems = 0
-    for ok, line in asyncio.run(check_topics(_settings(settings).kafka)):
+    for ok, line in asyncio.run(check_topics(_settings(settings, flags).kafka)):
         typer.echo(("ok    " if ok else "WRONG ") + line)
         problems += not ok
     raise typer.Exit(1 if problems else 0)
@@ -170,21 +188,27 @@ def export(
     dtype: Annotated[str, typer.Option(help="How weights are stored: fp32 or fp16.")] = "fp16",
     verify: Annotated[bool, typer.Option(help="Compare with transformers.")] = False,
 ) -> None:
-    """Turn a LLaVA checkpoint into a Triton model repository."""
+    """Turn a LLaVA checkpoint into a Triton model repository.
+
+    Verdicts call the model by `stream_judge_name` and `stream_judge_version` of the checkpoint's
+    config.json; without them by the folder's name or the hub id, version 1.
+    """
     if dtype not in ("fp32", "fp16"):
         raise ConfigError(f"--dtype {dtype}: fp32 or fp16")
-    _need("torch", "export")
+    need("export", *_EXPORT_MODULES)
     from stream_judge.export.exporter import export_checkpoint
 
     report = export_checkpoint(checkpoint, out, dtype=dtype, verify=verify, say=typer.echo)  # type: ignore[arg-type]  # checked above
     typer.echo(f"model digest {report.digest}")
 
 
-def _need(module: str, extra: str) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise EnvironmentProblem(f"{module} is missing: pip install 'stream-judge[{extra}]'")
+def _environment_problem(exc: OSError) -> EnvironmentProblem | None:
+    """A file or a disk that is not as a command needs it; None for all else."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentProblem(f"no room left on the disk: {exc.filename or exc}")
+    if exc.filename is not None:
+        return EnvironmentProblem(f"{exc.filename}: {exc.strerror}")
+    return None
 
 
 @cache
@@ -216,11 +240,13 @@ def main() -> None:
             f"stream-judge: {exc.code}: {exc.message}", markup=False, highlight=False
         )
         sys.exit(2 if isinstance(exc, (ConfigError, ExportError)) else 1)
+    except OSError as exc:
+        problem = _environment_problem(exc)
+        if problem is None:
+            raise
+        sys.stderr.write(f"stream-judge: {problem.code}: {problem.message}\n")
+        sys.exit(2)
     except Exception as exc:
-        if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = EnvironmentProblem(f"no room left on the disk: {exc.filename or exc}")
-            sys.stderr.write(f"stream-judge: {problem.code}: {problem.message}\n")
-            sys.exit(2)
         # typer's usage errors know how to show themselves.
         show = getattr(exc, "show", None)
         if show is None:

@@ -61,8 +61,9 @@ def _settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "From the environment, then from the file of `--settings` (TOML, a table for each "
-        "section), then the default. Lists and sets are JSON in the environment.",
+        "From `--set` (`--set kafka.topic=updates`, repeatable; no secrets), then from the "
+        "environment, then from the file of `--settings` (TOML, a table for each section), then "
+        "the default. Lists and sets are JSON in `--set` and in the environment.",
         "",
         "| environment | default | bounds | meaning |",
         "|---|---|---|---|",

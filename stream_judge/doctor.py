@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import json
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,15 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream_judge.errors import StreamJudgeError
+from stream_judge.assembly import read_policies
+from stream_judge.errors import StreamJudgeError, TritonUnavailableError
 from stream_judge.images.loader import ImageLoader
 from stream_judge.mapping import Mapping
-from stream_judge.policy import Policy, check_fields, load_policies
+from stream_judge.policy import Policy, PolicyFile, load_policies
 from stream_judge.rights import check_rights
-from stream_judge.serving.decoder import manifest_digest
+from stream_judge.serving.manifest import manifest_digest
 from stream_judge.settings import Settings, unknown_variables
 from stream_judge.topics import check_topics
 from stream_judge.triton import ModelSpec, TritonJudge
+
+_PolicyFiles = list[tuple[Path, PolicyFile]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ async def examine(settings: Settings, repository: Path | None = None) -> list[Fi
         settings: The worker's settings.
         repository: A model repository that the server is expected to serve.
     """
-    findings = [_runtimes(), _mapping(settings)]
+    written, policies = _written(settings)
+    findings = [_runtimes(), *written]
     findings += [
         Finding("setting", True, f"{name} is no setting: it does nothing")
         for name in unknown_variables(os.environ)
@@ -69,11 +71,12 @@ async def examine(settings: Settings, repository: Path | None = None) -> list[Fi
         findings.append(
             Finding("triton", True, f"{spec.name} {spec.version} at {settings.triton.url}")
         )
-        findings += await _model(settings, client, spec, repository)
+        findings += await _model(settings, client, spec, policies, repository)
     except StreamJudgeError as exc:
-        findings.append(
-            Finding("triton", False, f"{exc.message}; start one with `stream-judge triton`")
-        )
+        # Whatever answers, but wrongly, is there already.
+        out = isinstance(exc, TritonUnavailableError)
+        cure = "; start one with `stream-judge triton`" if out else ""
+        findings.append(Finding("triton", False, exc.message + cure))
     finally:
         await client.close()
     return findings
@@ -95,46 +98,62 @@ def show(findings: list[Finding], *, as_json: bool) -> int:
 
 
 def _runtimes() -> Finding:
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
-    both = {"onnxruntime", "onnxruntime-gpu"} <= installed
+    both = _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu")
     detail = "onnxruntime and onnxruntime-gpu overwrite each other; uninstall both, install one"
     return Finding("onnxruntime", not both, detail if both else "at most one is installed")
 
 
-def _mapping(settings: Settings) -> Finding:
+def _is_installed(distribution: str) -> bool:
     try:
-        Mapping.read(settings.mapping)
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _written(settings: Settings) -> tuple[list[Finding], _PolicyFiles]:
+    """What the operator wrote, and the policies of it; none if something is wrong there."""
+    try:
+        mapping = Mapping.read(settings.mapping)
     except StreamJudgeError as exc:
-        return Finding("mapping", False, exc.message)
-    return Finding("mapping", True, str(settings.mapping))
+        return [Finding("mapping", False, exc.message)], []
+    findings = [Finding("mapping", True, str(settings.mapping))]
+    try:
+        files = read_policies(settings.policies, mapping)
+    except StreamJudgeError as exc:
+        return [*findings, Finding("policies", False, exc.message)], []
+    return [*findings, Finding("policies", True, f"{len(files)} in {settings.policies}")], files
 
 
 async def _model(
-    settings: Settings, client: TritonJudge, spec: ModelSpec, repository: Path | None
+    settings: Settings,
+    client: TritonJudge,
+    spec: ModelSpec,
+    policies: _PolicyFiles,
+    repository: Path | None,
 ) -> list[Finding]:
+    """Whether the model server judges under each policy."""
     loader = ImageLoader(settings.images, spec.pixels)
     await loader.start()
-    findings: list[Finding] = []
-
-    async def check(what: str, work: Callable[[], Awaitable[str]]) -> None:
-        try:
-            findings.append(Finding(what, True, await work()))
-        except StreamJudgeError as exc:
-            findings.append(Finding(what, False, exc.message))
-
-    async def policies() -> str:
-        found = await load_policies(settings.policies, spec.pixels, loader.decode)
-        check_fields(found.policies, Mapping.read(settings.mapping).text_fields)
-        for policy in found.policies:
-            judged = functools.partial(_try, client, spec, policy, repository)
-            await check(f"policy {policy.id}", judged)
-        return f"{len(found.policies)} in {settings.policies}"
-
     try:
-        await check("policies", policies)
+        return [await _policy(client, spec, loader, policy, repository) for policy in policies]
     finally:
         await loader.close()
-    return findings
+
+
+async def _policy(
+    client: TritonJudge,
+    spec: ModelSpec,
+    loader: ImageLoader,
+    policy: tuple[Path, PolicyFile],
+    repository: Path | None,
+) -> Finding:
+    what = f"policy {policy[1].id}"
+    try:
+        (ready,) = (await load_policies([policy], spec.pixels, loader.decode)).policies
+        return Finding(what, True, await _try(client, spec, ready, repository))
+    except StreamJudgeError as exc:
+        return Finding(what, False, exc.message)
 
 
 async def _try(

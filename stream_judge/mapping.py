@@ -8,17 +8,18 @@ from typing import Any
 
 import jmespath
 import orjson
-import yaml
 from jmespath.exceptions import JMESPathError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from jmespath.functions import Functions
+from pydantic import BaseModel, ConfigDict, Field
 
 from stream_judge.errors import ConfigError, DecodeError
 from stream_judge.events import ProductUpdate, SourceRecord
 from stream_judge.images.options import MAX_URL
+from stream_judge.yaml_file import read_yaml
 
 _MAX_ID = 1_024
 # What a search may raise: an expression's functions meet whatever a seller sends.
-_FAILURES = (JMESPathError, RecursionError, TypeError, ValueError)
+_FAILURES = (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError)
 
 
 class MappingFile(BaseModel):
@@ -48,7 +49,8 @@ class Mapping:
         file: The expressions.
 
     Raises:
-        ConfigError: If an expression is not JMESPath.
+        ConfigError: If an expression is not JMESPath, or calls a function that there is not,
+            or with fewer or more arguments than it takes.
     """
 
     def __init__(self, file: MappingFile) -> None:
@@ -71,10 +73,9 @@ class Mapping:
     def read(cls, path: Path) -> Mapping:
         """The mapping in a YAML file; `ConfigError` says what is wrong in it."""
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(MappingFile.model_validate(content))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as exc:
-            raise ConfigError(f"mapping {path}: {exc}") from exc
+            return cls(read_yaml(path, MappingFile))
+        except ConfigError as exc:
+            raise ConfigError(f"mapping {path}: {exc.message}") from exc
 
     def update(self, record: SourceRecord) -> ProductUpdate:
         """The product update in a record's value.
@@ -157,9 +158,34 @@ class Mapping:
 
 def _compiled(name: str, expression: str) -> Any:
     try:
-        return jmespath.compile(expression)
+        compiled = jmespath.compile(expression)
     except JMESPathError as exc:
-        raise ConfigError(f"mapping: {name}: {exc}") from exc
+        # The lines behind the first show the expression with a pointer below it.
+        said = str(exc).splitlines()[0].removesuffix(":")
+        raise ConfigError(f"{name}: {said}") from exc
+    _check_calls(name, compiled.parsed)
+    return compiled
+
+
+def _check_calls(name: str, node: Any) -> None:
+    """Refuse calls that would fail on every record, wherever in an expression they stand."""
+    if not isinstance(node, dict):
+        return
+    if node["type"] == "function_expression":
+        _check_call(name, node["value"], len(node["children"]))
+    for child in node["children"]:
+        _check_calls(name, child)
+
+
+def _check_call(name: str, function: str, given: int) -> None:
+    known = Functions.FUNCTION_TABLE.get(function)
+    if known is None:
+        raise ConfigError(f"{name}: there is no function {function}")
+    wanted = known["signature"]
+    at_least = bool(wanted[-1].get("variadic"))
+    if given < len(wanted) or (given > len(wanted) and not at_least):
+        count = f"{'at least ' if at_least else ''}{len(wanted)}"
+        raise ConfigError(f"{name}: {function} takes {count} arguments, not {given}")
 
 
 def _parsed(record: SourceRecord) -> Any:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from operator import eq
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import orjson
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stream_judge.errors import ImageError, NoPolicyError, PolicyError
+from stream_judge.errors import ConfigError, ImageError, NoPolicyError, PolicyError
 from stream_judge.events import ProductUpdate
 from stream_judge.images.loader import LoadedImage
 from stream_judge.images.spec import PixelSpec
 from stream_judge.serving.bundle import Sample, digest_of, pack_bundle
 from stream_judge.triton import PolicyBundle
+from stream_judge.yaml_file import read_yaml
 
 Decision = Literal["publish", "review", "block"]
 DecodeImage = Callable[[bytes], Awaitable[LoadedImage]]
@@ -30,11 +32,13 @@ class _Part(BaseModel):
 class AppliesTo(_Part):
     """Which products a policy is for; an absent list means any."""
 
-    category: tuple[str, ...] | None = Field(None, description="Categories, exact.")
+    category: tuple[str, ...] | None = Field(None, min_length=1, description="Categories, exact.")
     locale: tuple[str, ...] | None = Field(
-        None, description="Locales; a language alone (`ja`) fits all its locales."
+        None,
+        min_length=1,
+        description="Locales; a language alone (`ja`) fits all its locales.",
     )
-    seller: tuple[str, ...] | None = Field(None, description="Sellers, exact.")
+    seller: tuple[str, ...] | None = Field(None, min_length=1, description="Sellers, exact.")
 
     def fits(self, update: ProductUpdate) -> bool:
         """Whether a product is one of these."""
@@ -43,6 +47,24 @@ class AppliesTo(_Part):
         if self.seller is not None and update.seller not in self.seller:
             return False
         return self.locale is None or any(_locale_fits(x, update.locale) for x in self.locale)
+
+    def covers(self, other: AppliesTo) -> bool:
+        """Whether these are all the products of another, and maybe more."""
+        return (
+            _covers(self.category, other.category, eq)
+            and _covers(self.seller, other.seller, eq)
+            and _covers(self.locale, other.locale, _locale_fits)
+        )
+
+
+def _covers(
+    wide: tuple[str, ...] | None,
+    narrow: tuple[str, ...] | None,
+    fits: Callable[[str, str], bool],
+) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    return all(any(fits(name, inner) for name in wide) for inner in narrow)
 
 
 def _locale_fits(wanted: str, found: str | None) -> bool:
@@ -102,7 +124,9 @@ class Calibration(_Part):
     method: Literal["none", "platt"] = Field(
         "none", description="none: the raw score; platt: sigmoid(a * logit(raw) + b)."
     )
-    parameters: tuple[float, ...] = Field((), description="platt: (a, b).")
+    parameters: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(
+        (), description="platt: (a, b), both finite, a above 0."
+    )
     fitted_on: str = Field("", description="The labels it was fitted on.")
     guarantee: str = Field("", description="What was shown for it.")
 
@@ -111,6 +135,9 @@ class Calibration(_Part):
         wanted = {"none": 0, "platt": 2}[self.method]
         if len(self.parameters) != wanted:
             raise ValueError(f"{self.method} takes {wanted} parameters")
+        if self.method == "platt" and self.parameters[0] <= 0:
+            # The better match would score lower, and `all` and `any` go by raw scores.
+            raise ValueError("platt: a must be above 0, or scores do not grow with the match")
         return self
 
 
@@ -139,7 +166,7 @@ class PolicyFile(_Part):
         return self
 
 
-def check_fields(policies: Sequence[Policy], known: Collection[str]) -> None:
+def check_fields(policies: Sequence[PolicyFile], known: Collection[str]) -> None:
     """Hold the text fields of policies against those that the mapping reads.
 
     Args:
@@ -150,7 +177,7 @@ def check_fields(policies: Sequence[Policy], known: Collection[str]) -> None:
         PolicyError: A policy names a field that no update will ever have, or has none at all.
     """
     for policy in policies:
-        rules = policy.file.text
+        rules = policy.text
         unknown = [name for name in rules.fields if name not in known]
         # The default names what many mappings have; a mapping need not have all of it.
         chosen = "fields" in rules.model_fields_set
@@ -207,41 +234,64 @@ class PolicySet:
 
 
 def read_policy_files(folder: Path) -> list[tuple[Path, PolicyFile]]:
-    """All `*.yaml` policies of a folder, sorted by name.
+    """All policies of a folder, `*.yaml` and `*.yml`, sorted by file name.
 
     Raises:
-        PolicyError: No folder, no policy, a file that is none, or an id used twice.
+        PolicyError: No folder, no policy, a file that is none, an id used twice, or a policy
+            that never applies.
     """
-    paths = sorted(folder.glob("*.yaml"))
+    paths = sorted(path for path in folder.glob("*") if path.suffix in (".yaml", ".yml"))
     if not paths:
-        raise PolicyError(f"{folder}: no policies (*.yaml) there")
+        raise PolicyError(f"{folder}: no policies (*.yaml, *.yml) there")
     found = []
     for path in paths:
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            found.append((path, PolicyFile.model_validate(content)))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as exc:
-            raise PolicyError(f"policy {path.name}: {exc}") from exc
+            found.append((path, read_yaml(path, PolicyFile)))
+        except ConfigError as exc:
+            raise PolicyError(f"policy {path.name}: {exc.message}") from exc
     ids = [file.id for _, file in found]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise PolicyError(f"{folder}: policy id {', '.join(twice)} is used twice")
+    for (first, wide), (second, narrow) in combinations(found, 2):
+        if wide.applies_to.covers(narrow.applies_to):
+            raise PolicyError(
+                f"policy {second.name}: never applies: {first.name} comes before it by file name "
+                "and applies to all its products; rename one of them, or narrow applies_to"
+            )
     return found
 
 
-async def load_policies(folder: Path, spec: PixelSpec, decode: DecodeImage) -> PolicySet:
-    """The policies of a folder, with their samples' pictures prepared for a model.
+def check_pictures(files: Sequence[tuple[Path, PolicyFile]]) -> None:
+    """See that the samples' pictures are there; whether they are pictures takes a model to say.
 
     Args:
-        folder: Holds the policy files; samples' pictures lie relative to it.
+        files: As `read_policy_files` gives them.
+
+    Raises:
+        PolicyError: One is not.
+    """
+    for path, file in files:
+        for sample in file.samples:
+            if not (path.parent / sample.image).is_file():
+                raise PolicyError(f"policy {path.name}: picture {sample.image} is not there")
+
+
+async def load_policies(
+    files: Sequence[tuple[Path, PolicyFile]], spec: PixelSpec, decode: DecodeImage
+) -> PolicySet:
+    """Policies with their samples' pictures prepared for a model.
+
+    Args:
+        files: As `read_policy_files` gives them; samples' pictures lie relative to them.
         spec: What the model wants of pictures.
         decode: Decodes a picture's bytes, as `ImageLoader.decode` does.
 
     Raises:
-        PolicyError: As `read_policy_files`, or a sample's picture that cannot be read.
+        PolicyError: A sample's picture that cannot be read.
     """
     policies = []
-    for path, file in read_policy_files(folder):
+    for path, file in files:
         samples, digests = [], []
         for sample in file.samples:
             try:

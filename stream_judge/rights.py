@@ -1,4 +1,7 @@
-"""Which rights (ACLs) a worker needs on a broker that asks for them, and which it lacks."""
+"""Which rights (ACLs) a worker needs on a broker that asks for them, and which it lacks.
+
+And whether the broker has the coordinators that some of them are good for.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     ConcurrentTransactions,
+    GroupCoordinatorNotAvailableError,
+    InvalidTransactionTimeout,
     KafkaError,
     NoError,
     TransactionalIdAuthorizationFailed,
@@ -25,6 +30,7 @@ from stream_judge.settings import KafkaSettings
 _DEADLINE_S = 10.0
 _AGAIN_S = 0.1
 _TRANSACTION_COORDINATOR = 1
+_WITHOUT = "; or set kafka.publisher to plain, which needs no transactions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,15 @@ class Right:
         says: What for, in a few words.
         arguments: For `kafka-acls --add --allow-principal User:NAME`.
         allowed: Whether the account has it; asked of the broker by an administrative client.
+        log: The settings of the broker's log behind its coordinator, for a right that has one.
+        tried: Whether `allowed` does what a worker does: what it fails by, a worker fails by.
     """
 
     says: str
     arguments: str
     allowed: Callable[[Any], Awaitable[bool]]
+    log: str | None = None
+    tried: bool = False
 
 
 def needed_rights(settings: KafkaSettings) -> list[Right]:
@@ -55,6 +65,7 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
             f"join the group {group}",
             f"--operation Read --group {group}",
             partial(_on_group, group=group, operation="Read"),
+            log="offsets.topic.replication.factor",
         ),
     ]
     for topic in (settings.verdict_topic, settings.dead_letter_topic):
@@ -74,6 +85,8 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
                     transactional_id=f"{prefix}{settings.topic}-doctor",
                     timeout_s=settings.transaction_timeout_s,
                 ),
+                log="transaction.state.log.replication.factor and .min.isr",
+                tried=True,
             )
         )
     return rights
@@ -83,8 +96,9 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
     """Whether the worker has each right, with a line that says what to do.
 
     Nothing is written and no topic is made. Whatever a broker without an authorizer allows is
-    there. A right that the broker does not tell of counts as there, and the line says so:
-    other checks find what is wrong then.
+    there. A right that the broker does not tell of counts as there, and the line says so; but
+    not where a worker could not start either: without a coordinator, or without the
+    transactions that were tried.
 
     Raises:
         PublishError: No broker.
@@ -98,7 +112,7 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
             try:
                 allowed = await _ask(right, admin)
             except (KafkaError, TimeoutError, OSError, NotImplementedError) as exc:
-                lines.append((True, f"{right.says}: the broker does not tell ({exc!r})"))
+                lines.append(_untold(right, exc))
                 continue
             command = f"kafka-acls --add --allow-principal User:{who} {right.arguments}"
             lines.append((allowed, right.says if allowed else f"{right.says}: missing; {command}"))
@@ -108,15 +122,32 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
 
 
 async def _ask(right: Right, admin: Any) -> bool:
-    async with asyncio.timeout(_DEADLINE_S):
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _DEADLINE_S
+    async with asyncio.timeout_at(deadline):
         while True:
             try:
                 return await right.allowed(admin)
             except KafkaError as exc:
-                # A coordinator is being made or moved; a topic will not come by itself.
-                if not exc.retriable or exc.invalid_metadata:
+                # A coordinator is being made or moved; a topic will not come by itself. What
+                # the broker still says at the end tells more than that the time is over.
+                over = clock() + _AGAIN_S >= deadline
+                if over or not exc.retriable or exc.invalid_metadata:
                     raise
             await asyncio.sleep(_AGAIN_S)
+
+
+def _untold(right: Right, exc: Exception) -> tuple[bool, str]:
+    """What it means that asking for a right failed."""
+    if right.log and isinstance(exc, GroupCoordinatorNotAvailableError):
+        says = "the broker gives no coordinator; with fewer than 3 brokers, lower its"
+        return False, f"{right.says}: {says} {right.log}{_WITHOUT if right.tried else ''}"
+    if isinstance(exc, InvalidTransactionTimeout):
+        says = "kafka.transaction_timeout_s is above the broker's transaction.max.timeout.ms"
+        return False, f"{right.says}: {says}"
+    if right.tried:
+        return False, f"{right.says}: this broker opens none ({exc!r}){_WITHOUT}"
+    return True, f"{right.says}: the broker does not tell ({exc!r})"
 
 
 async def _on_topic(admin: Any, *, topic: str, operation: str) -> bool:

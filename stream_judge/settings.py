@@ -1,12 +1,13 @@
-"""All settings: environment (`STREAM_JUDGE_KAFKA__TOPIC=...`), a TOML file, then defaults."""
+"""All settings: flags, environment (`STREAM_JUDGE_KAFKA__TOPIC=...`), a TOML file, defaults."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -23,12 +24,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from stream_judge.errors import ConfigError
+from stream_judge.errors import ConfigError, one_line
 from stream_judge.images.options import ImageOptions
 from stream_judge.resources import resource
 from stream_judge.triton_options import TritonOptions
 
 _PREFIX = "STREAM_JUDGE_"
+# Kafka's own pattern: another name would look like a topic that is missing.
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+_JSON_LIST = 'a list is JSON, as in ["a", "b"]'
 
 
 class _Section(BaseModel):
@@ -54,10 +58,13 @@ class KafkaSettings(_Section):
         "its StatefulSet pod's. A restart within session_timeout_s then moves no partitions; "
         "they wait for it.",
     )
-    topic: str = Field("product-updates", description="Source topic.")
-    verdict_topic: str = Field("relevance-verdicts", description="Verdicts go here.")
-    dead_letter_topic: str = Field(
-        "relevance-dead-letters", description="Records that are no product updates go here."
+    topic: TopicName = Field("product-updates", description="Source topic.")
+    verdict_topic: TopicName = Field(
+        "relevance-verdicts", description="Verdicts go here, and nothing else does."
+    )
+    dead_letter_topic: TopicName = Field(
+        "relevance-dead-letters",
+        description="Records that are no product updates go here, and nothing else does.",
     )
     publisher: Literal["transactional", "plain"] = Field(
         "transactional",
@@ -66,10 +73,14 @@ class KafkaSettings(_Section):
     on_missing_offset: Literal["earliest", "latest"] | None = Field(
         None,
         description="Where a partition begins whose offset is missing or out of range in a "
-        "group that has others; unset, the worker stops and says so.",
+        "group that has others; unset, the worker stops and says so. Of the transactional "
+        "publisher only.",
     )
     transaction_deadline_s: float = Field(
-        5.0, gt=0, description="Until a transaction must be through, seconds."
+        5.0,
+        gt=0,
+        description="Until a transaction must be through, seconds; the broker ends it first if "
+        "this is above transaction_timeout_s.",
     )
     transaction_timeout_s: float = Field(
         10.0,
@@ -126,10 +137,16 @@ class KafkaSettings(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        problem = self._missing() or self._idle()
+        problem = self._circular() or self._missing() or self._idle()
         if problem is not None:
             raise ValueError(problem)
         return self
+
+    def _circular(self) -> str | None:
+        """Outcomes on the source topic would be judged again, for ever."""
+        if len({self.topic, self.verdict_topic, self.dead_letter_topic}) < 3:
+            return "topic, verdict_topic and dead_letter_topic have to be three topics"
+        return None
 
     def _missing(self) -> str | None:
         grant = (self.oauth_token_url, self.oauth_client_id, self.oauth_client_secret)
@@ -161,6 +178,8 @@ class KafkaSettings(_Section):
             return f"{', '.join(sorted(accounts))}: not for OAUTHBEARER; leave it out"
         if tls and not self.security_protocol.endswith("SSL"):
             return f"{', '.join(sorted(tls))}: set security_protocol to SSL or SASL_SSL"
+        if self.on_missing_offset is not None and self.publisher == "plain":
+            return "on_missing_offset: set publisher to transactional, or leave it out"
         return None
 
 
@@ -250,18 +269,22 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def read_settings(path: Path | None = None, **overrides: Any) -> Settings:
+def read_settings(
+    path: Path | None = None, flags: Sequence[str] = (), **overrides: Any
+) -> Settings:
     """The settings in force.
 
     Args:
         path: A TOML file; `None` reads none.
+        flags: `section.name=value`, before environment and file; the last of a name counts.
+            Values are written as in the environment.
         overrides: Sections or values that go before all else.
 
     Raises:
-        ConfigError: Unknown names, or values out of bounds.
+        ConfigError: Unknown names, values out of bounds, a secret among the flags, or a file
+            that cannot be read.
     """
-    if path is not None and not path.is_file():
-        raise ConfigError(f"settings file {path} is not there")
+    given = _from_flags(flags) | overrides
     bound = type(
         "Settings",
         (Settings,),
@@ -272,13 +295,16 @@ def read_settings(path: Path | None = None, **overrides: Any) -> Settings:
         },
     )
     try:
-        settings: Settings = bound(**overrides)
+        # pydantic-settings takes a file that is not there for an empty one.
+        if path is not None and not path.is_file():
+            raise ConfigError(f"settings file {path} is not there")
+        settings: Settings = bound(**given)
     except ValidationError as exc:
-        lines = [
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
-            for error in exc.errors(include_url=False)
-        ]
-        raise ConfigError("settings: " + "; ".join(lines)) from exc
+        raise ConfigError(f"settings: {one_line(exc)}") from exc
+    except OSError as exc:
+        raise ConfigError(f"settings file {path}: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"settings file {path}: {exc}") from exc
     except ValueError as exc:
         # pydantic-settings says "error parsing" and the section only.
         raise ConfigError(f"settings: {exc}{_unreadable()}") from exc
@@ -299,24 +325,69 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     )
 
 
-def _variables() -> dict[str, Any]:
-    """The type of each setting, whole sections too, by the name of its variable."""
+def _from_flags(flags: Sequence[str]) -> dict[str, Any]:
+    """Sections and values that flags set.
+
+    Raises:
+        ConfigError: Another form, no such setting, a secret, or a list that is no JSON.
+    """
+    known = _kinds()
+    found: dict[str, Any] = {}
+    for flag in flags:
+        name, equals, value = flag.partition("=")
+        kind = known.get(name)
+        if not equals:
+            raise ConfigError(f"--set {flag}: write section.name=value")
+        if kind is None or hasattr(kind, "model_fields"):
+            raise ConfigError(f"--set {name}: there is no such setting; write section.name=value")
+        if SecretStr in get_args(kind):
+            raise ConfigError(
+                f"--set {name}: others can read a command line; set {_variable(name)}"
+            )
+        section, _, option = name.rpartition(".")
+        target = found.setdefault(section, {}) if section else found
+        target[option] = _parsed(name, value) if _is_collection(kind) else value
+    return found
+
+
+def _parsed(name: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError as exc:
+        raise ConfigError(f"--set {name}: {value!r}, and {_JSON_LIST}") from exc
+
+
+def _kinds() -> dict[str, Any]:
+    """The type of each setting, whole sections too, by its name: `kafka.topic`."""
     found: dict[str, Any] = {}
     for section, field in Settings.model_fields.items():
-        found[f"{_PREFIX}{section}".upper()] = field.annotation
+        found[section] = field.annotation
         for name, option in getattr(field.annotation, "model_fields", {}).items():
-            found[f"{_PREFIX}{section}__{name}".upper()] = option.annotation
+            found[f"{section}.{name}"] = option.annotation
     return found
+
+
+def _variable(name: str) -> str:
+    return f"{_PREFIX}{name.replace('.', '__')}".upper()
+
+
+def _variables() -> dict[str, Any]:
+    """The same by the name of its variable."""
+    return {_variable(name): kind for name, kind in _kinds().items()}
+
+
+def _is_collection(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, list, dict, set, frozenset)
 
 
 def _unreadable() -> str:
     """Which variable holds a list or an object that is no JSON, and how one looks."""
     known = _variables()
     for name, value in sorted(os.environ.items()):
-        if get_origin(known.get(name.upper())) not in (tuple, list, dict, set, frozenset):
+        if not _is_collection(known.get(name.upper())):
             continue
         try:
             json.loads(value)
         except ValueError:
-            return f'; {name} is {value!r}, and a list is JSON, as in ["a", "b"]'
+            return f"; {name} is {value!r}, and {_JSON_LIST}"
     return ""

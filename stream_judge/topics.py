@@ -106,7 +106,13 @@ def _missing(name: str, code: int) -> str:
 async def _check_configs(
     client: Any, wanted: _Wanted, settings: KafkaSettings, copies: int
 ) -> list[tuple[bool, str]]:
-    keys = ("max.message.bytes", "cleanup.policy", "retention.ms", "min.insync.replicas")
+    keys = (
+        "max.message.bytes",
+        "cleanup.policy",
+        "retention.ms",
+        "retention.bytes",
+        "min.insync.replicas",
+    )
     resource = ConfigResource(ConfigResourceType.TOPIC, wanted.name, dict.fromkeys(keys))
     try:
         (answer,) = await client.describe_configs([resource])
@@ -130,27 +136,37 @@ def judge_configs(
     Args:
         name: The topic.
         configs: Its `max.message.bytes`, `cleanup.policy`, `retention.ms` (milliseconds, -1
-            for ever) and `min.insync.replicas`, as the broker writes them.
+            for ever), `retention.bytes` (of a partition, -1 for any number) and
+            `min.insync.replicas`, as the broker writes them.
         settings: Which topic is which, and the largest record that is sent.
         copies: Replicas that its partitions have at least.
     """
     lines = []
     limit, needed = int(configs["max.message.bytes"]), settings.max_record_bytes
-    compacted = "compact" in configs["cleanup.policy"]
-    kept = int(configs["retention.ms"])
     if name != settings.topic:
         says = f"{name}: max.message.bytes {limit}"
         if limit < needed:
             says += f" is below kafka.max_record_bytes {needed}; raise the one or lower the other"
         lines.append((limit >= needed, says))
-    if name == settings.dead_letter_topic and compacted:
+    if name == settings.dead_letter_topic and "compact" in configs["cleanup.policy"]:
         says = "cleanup.policy compact drops all but the last dead letter of a key; use delete"
         lines.append((False, f"{name}: {says}"))
-    if name == settings.verdict_topic and not compacted and kept >= 0:
-        days = kept / 86_400_000
-        says = f"verdicts are gone after {days:g} days, also the newest of a product"
-        lines.append((False, f"{name}: {says}; set cleanup.policy to compact"))
+    if name == settings.verdict_topic and (end := _end_of_verdicts(configs)):
+        says = f"verdicts are gone {end}, also the newest of a product"
+        lines.append((False, f"{name}: {says}; set cleanup.policy to compact alone"))
     if (least := int(configs["min.insync.replicas"])) > copies:
         says = f"min.insync.replicas {least} with {copies} replicas refuses every record"
         lines.append((False, f"{name}: {says}; lower the one or add replicas"))
     return lines
+
+
+def _end_of_verdicts(configs: dict[str, str]) -> str | None:
+    """When the broker drops a verdict that no newer one has replaced; None if never."""
+    # Of "compact,delete" the second half alone is enough.
+    if "delete" not in configs["cleanup.policy"]:
+        return None
+    if (kept_ms := int(configs["retention.ms"])) >= 0:
+        return f"after {kept_ms / 86_400_000:g} days"
+    if (most := int(configs["retention.bytes"])) >= 0:
+        return f"once a partition has {most} bytes"
+    return None

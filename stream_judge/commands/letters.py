@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,15 +13,21 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from stream_judge.dead_letters import DeadLetter, dead_letters, redrive
+from stream_judge.commands.options import Flags, SettingsFile
+from stream_judge.dead_letters import (
+    DeadLetter,
+    Selection,
+    dead_letter,
+    dead_letters,
+    plan_redrive,
+    redrive,
+)
 from stream_judge.errors import ConfigError
 from stream_judge.explain import explain, parse_place
-from stream_judge.settings import KafkaSettings, read_settings
+from stream_judge.mapping import Mapping
+from stream_judge.settings import read_settings
 
 app = typer.Typer(help="Records that are no product updates.", no_args_is_help=True)
-SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="TOML file; the environment goes before it.")
-]
 Codes = Annotated[list[str] | None, typer.Option("--code", help="Only these codes.")]
 Since = Annotated[str | None, typer.Option(help="Not older than; ISO 8601, UTC if it says none.")]
 Until = Annotated[str | None, typer.Option(help="Older than; the same form.")]
@@ -47,42 +52,53 @@ def milliseconds(text: str | None) -> int | None:
 @app.command("list")
 def list_(
     settings: SettingsFile = None,
+    flags: Flags = None,
     code: Codes = None,
     since: Since = None,
     until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters: where they are, where they came from, why."""
-    letters = asyncio.run(_find(read_settings(settings).kafka, code, since, until))
-    if as_json:
-        for letter in letters:
-            typer.echo(json.dumps(_summary(letter)))
-        return
     table = Table("dead letter", "source", "code", "time", "bytes", "message")
-    for letter in letters:
-        found = _summary(letter)
+
+    def show_line(found: dict[str, Any]) -> None:
+        if as_json:
+            typer.echo(json.dumps(found))
+            return
         # A message can quote a seller's value: it is shown as it is, and formats nothing.
         table.add_row(*(escape(str(found[name])) for name in found if name != "whole"))
-    Console().print(table, f"{len(letters)} dead letters")
+
+    async def read() -> None:
+        # A line is kept of each, never the letter: together they can be larger than the memory.
+        async for letter in dead_letters(kafka, _selection(code, since, until)):
+            show_line(_summary(letter))
+
+    kafka = read_settings(settings, flags or ()).kafka
+    asyncio.run(read())
+    if not as_json:
+        Console().print(table, f"{table.row_count} dead letters")
 
 
 @app.command("show")
 def show(
     place: Annotated[str, typer.Argument(help="PARTITION/OFFSET, as in the list.")],
     settings: SettingsFile = None,
+    flags: Flags = None,
 ) -> None:
     """Show one dead letter whole: headers, stack trace, original bytes."""
-    letters = asyncio.run(_find(read_settings(settings).kafka, None, None, None))
-    for letter in letters:
-        if f"{letter.partition}/{letter.offset}" == place:
-            typer.echo(json.dumps(_details(letter), indent=2, ensure_ascii=False))
-            return
-    raise ConfigError(f"there is no dead letter {place}; `stream-judge dead-letters list`")
+    partition, _, offset = place.partition("/")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise ConfigError(f"{place}: expected PARTITION/OFFSET, as in 0/17")
+    letter = asyncio.run(
+        dead_letter(read_settings(settings, flags or ()).kafka, int(partition), int(offset))
+    )
+    typer.echo(json.dumps(_details(letter), indent=2, ensure_ascii=False))
 
 
 @app.command("redrive")
 def redrive_(
     settings: SettingsFile = None,
+    flags: Flags = None,
     code: Codes = None,
     since: Since = None,
     until: Until = None,
@@ -92,24 +108,36 @@ def redrive_(
 
     A letter that was sent before is sent again; narrow it with --since and --until.
     """
-    kafka = read_settings(settings).kafka
-    letters = asyncio.run(_find(kafka, code, since, until))
-    if dry_run or not letters:
-        typer.echo(f"{len(letters)} dead letters would go to {kafka.topic}")
+    kafka = read_settings(settings, flags or ()).kafka
+    plan = asyncio.run(plan_redrive(kafka, _selection(code, since, until)))
+    if dry_run or not plan.total:
+        typer.echo(f"{plan.total} dead letters would go to {kafka.topic}")
         return
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("redriving", total=len(letters))
-        asyncio.run(redrive(kafka, letters, on_sent=lambda _: progress.advance(task)))
-    typer.echo(f"{len(letters)} dead letters went to {kafka.topic}")
+        task = progress.add_task("redriving", total=plan.total)
+        sent = asyncio.run(redrive(kafka, plan, on_sent=lambda _: progress.advance(task)))
+    typer.echo(f"{sent} dead letters went to {kafka.topic}")
 
 
 def explain_record(
     place: Annotated[str, typer.Argument(help="TOPIC/PARTITION/OFFSET of a source record.")],
     settings: SettingsFile = None,
+    flags: Flags = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Find what became of one source record: verdict, dead letter, lag, or gone."""
-    found = asyncio.run(explain(read_settings(settings).kafka, *parse_place(place)))
+    """Find what became of one source record.
+
+    judged: its verdict or tombstone is shown. dead_letter: the letter is shown, and its verdict.
+    superseded: a later update of the product was judged, and the verdict topic keeps only the
+    newest. in_lag: it is still to be judged. gone: the source topic dropped it, and no output
+    tells of it. not_there: the source topic has no record at that offset, or none yet. lost: it
+    is committed and no output tells of it, which is a defect unless outputs have expired; only
+    then the exit code is 1.
+    """
+    place_of = parse_place(place)
+    known = read_settings(settings, flags or ())
+    mapping = Mapping.read(known.mapping)
+    found = asyncio.run(explain(known.kafka, *place_of, product_id=mapping.product_id))
     if as_json:
         outputs = list(found.outputs)
         typer.echo(json.dumps({"state": found.state, "detail": found.detail, "outputs": outputs}))
@@ -120,16 +148,8 @@ def explain_record(
     raise typer.Exit(1 if found.state == "lost" else 0)
 
 
-async def _find(
-    kafka: KafkaSettings, codes: list[str] | None, since: str | None, until: str | None
-) -> list[DeadLetter]:
-    found = dead_letters(
-        kafka,
-        codes=tuple(codes or ()),
-        since_ms=milliseconds(since),
-        until_ms=milliseconds(until),
-    )
-    return [letter async for letter in found]
+def _selection(codes: list[str] | None, since: str | None, until: str | None) -> Selection:
+    return Selection(tuple(codes or ()), milliseconds(since), milliseconds(until))
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
@@ -139,7 +159,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
     )
     written = datetime.fromtimestamp(letter.timestamp_ms / 1000, UTC)
     return {
-        "place": f"{letter.partition}/{letter.offset}",
+        "place": letter.place,
         "source": "/".join(origin),
         "code": letter.code,
         "time": written.isoformat(timespec="seconds"),

@@ -26,7 +26,6 @@ def show_demo(options: DemoOptions, *, as_json: bool) -> int:
     """
     # With --json stdout is for the last line; people read stderr.
     console = Console(stderr=as_json)
-    options.report.parent.mkdir(parents=True, exist_ok=True)
     try:
         summary = asyncio.run(_run(options, console))
     except asyncio.CancelledError:

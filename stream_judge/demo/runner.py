@@ -88,11 +88,12 @@ async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Sum
         say: Receives one line for every step.
 
     Raises:
-        EnvironmentProblem: The machine lacks something.
+        EnvironmentProblem: The machine lacks something, or the report cannot be written.
         StreamJudgeError: A part ended by itself, or nothing came out for a minute.
     """
     started = time.monotonic()
     check_platform()
+    await asyncio.to_thread(_check_report, options.report)
     folder = Path(tempfile.mkdtemp(prefix="stream-judge-demo-"))
     try:
         free = shutil.disk_usage(folder).free
@@ -121,6 +122,18 @@ async def run_demo(options: DemoOptions, progress: Progress, *, say: Say) -> Sum
             say(f"kept {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_report(path: Path) -> None:
+    """Find out whether the page can be written before the run whose figures it holds."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as exc:
+        raise EnvironmentProblem(f"report {path}: {exc.strerror}") from exc
 
 
 class _Part(Protocol):
@@ -171,12 +184,11 @@ async def _start_parts(
     await asyncio.gather(broker.start(), triton.start(), pictures.start())
     if options.kafka:
         await create_topics(KafkaSettings(bootstrap_servers=broker.bootstrap), 4, 1)
-    base_url = f"http://127.0.0.1:{await asyncio.wait_for(port, 20)}"
-    web_port = free_port()
+    web_port, picture_port = free_port(), await asyncio.wait_for(port, 20)
     worker_log = stack.enter_context((folder / "worker.log").open("w", encoding="utf-8"))
     worker = ChildProcess(
         [sys.executable, "-m", "stream_judge", "worker"],
-        env=_worker_environment(broker.bootstrap, triton.grpc_url, web_port)
+        env=_worker_environment(broker.bootstrap, triton.grpc_url, web_port, picture_port)
         | {"STREAM_JUDGE_KAFKA__PUBLISHER": "transactional" if options.kafka else "plain"},
         on_line=lambda line: print(line, file=worker_log, flush=True),
     )
@@ -184,18 +196,23 @@ async def _start_parts(
     await worker.start()
     await _wait_ready(worker, web_port, folder / "worker.log")
     others = {"the broker": broker, "Triton": triton, "the picture server": pictures}
+    base_url = f"http://127.0.0.1:{picture_port}"
     return _Parts(broker.bootstrap, base_url, worker, {"the worker": worker, **others})
 
 
-def _worker_environment(bootstrap: str, triton_url: str, web_port: int) -> dict[str, str]:
+def _worker_environment(
+    bootstrap: str, triton_url: str, web_port: int, picture_port: int
+) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("STREAM_JUDGE_")}
     return inherited | {
         "STREAM_JUDGE_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "STREAM_JUDGE_KAFKA__SESSION_TIMEOUT_S": "10",
         "STREAM_JUDGE_TRITON__URL": triton_url,
         "STREAM_JUDGE_WEB__PORT": str(web_port),
-        # The shop's pictures are on loopback here, and nothing else may be reached there.
+        # The shop's pictures are on loopback here; Triton and the worker's own pages are too, and
+        # no listing's URL reaches those.
         "STREAM_JUDGE_IMAGES__ALLOWED_NETWORKS": '["127.0.0.1/32"]',
+        "STREAM_JUDGE_IMAGES__ALLOWED_PORTS": f"[80, 443, {picture_port}]",
         "STREAM_JUDGE_IMAGES__MAX_BYTES": str(TOO_LARGE_BYTES),
     }
 

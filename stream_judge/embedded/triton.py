@@ -10,7 +10,6 @@ import asyncio
 import importlib.util
 import math
 import os
-import platform
 import shutil
 import sys
 import sysconfig
@@ -20,47 +19,28 @@ import urllib.request
 from pathlib import Path
 
 from stream_judge import serving
+from stream_judge.embedded.machine import check_machine
 from stream_judge.errors import EnvironmentProblem
+from stream_judge.extras import need
 from stream_judge.processes import ChildProcess, OnLine, free_port, port_in_use
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its regions
-_PYTHONS = ((3, 11), (3, 12))
 _GRACE_S = 15.0
 
 
 def check_platform() -> None:
-    """Refuse machines on which the server cannot run.
+    """Refuse machines and installations on which the server cannot run.
 
     Raises:
         EnvironmentProblem: One line that says what is missing.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise EnvironmentProblem(
-            f"the embedded Triton runs on Linux x86-64, not on {sys.platform} "
-            f"{platform.machine()}; point STREAM_JUDGE_TRITON__URL at a server elsewhere"
-        )
-    if sys.version_info[:2] not in _PYTHONS:
-        raise EnvironmentProblem(
-            f"the embedded Triton needs Python 3.11 or 3.12, not {platform.python_version()}"
-        )
-    libc, version = platform.libc_ver()
-    if libc != "glibc" or tuple(map(int, version.split(".")[:2])) < (2, 35):
-        raise EnvironmentProblem(
-            f"the embedded Triton needs glibc 2.35 or newer, not {libc or 'another libc'} {version}"
-        )
-    for module, package in (("pytriton", "nvidia-pytriton"), ("onnxruntime", "onnxruntime")):
-        if importlib.util.find_spec(module) is None:
-            raise EnvironmentProblem(
-                f"{package} is not installed: pip install 'stream-judge[embedded]'"
-            )
+    check_machine()
+    need("embedded", "onnxruntime", "pytriton", "tokenizers")
 
 
 def _wheel() -> Path:
     spec = importlib.util.find_spec("pytriton")
-    if spec is None or spec.origin is None:
-        raise EnvironmentProblem(
-            "nvidia-pytriton is not installed: pip install 'stream-judge[embedded]'"
-        )
+    assert spec is not None and spec.origin is not None, "check_platform has seen it"
     return Path(spec.origin).parent / "tritonserver"
 
 

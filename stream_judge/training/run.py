@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from stream_judge.training.trainer import (
 from stream_judge.training.vision import AlignedVision, Bank, tower_features, train_vision
 
 # Banks of different splits never share a seed.
-TRAIN_BANK, DEV_BANK, TEST_BANK = 1_000, 5_000, 9_000
+TRAIN_BANK, DEV_BANK = 1_000, 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,16 @@ def train_run(
     _claim(out, options, config)
     torch.set_num_threads(options.threads)
 
+    _drop_cut_line(out / "log.jsonl")
+
     def log(line: str) -> None:
         with (out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         say(line)
 
-    train = _bank(out, "train", options, options.drawings, TRAIN_BANK, log)
-    dev = _bank(out, "dev", options, max(300, options.drawings * 3 // 50), DEV_BANK, log)
+    train = _bank(out, "train", config, options, options.drawings, TRAIN_BANK, log)
+    held = max(300, options.drawings * 3 // 50)
+    dev = _bank(out, "dev", config, options, held, DEV_BANK, log)
     tokenizer = _tokenizer(out, config, options, log)
     vision = _vision(out, config, options, train, dev, log)
     network = make_network(config, options.seed)
@@ -117,23 +123,49 @@ def _claim(out: Path, options: RunOptions, config: NetworkConfig) -> None:
             raise ConfigError(
                 f"{out} holds a run with other options; choose another --out or delete it"
             )
-    path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        return
+    with _whole(path) as unfinished:
+        unfinished.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path`, whole: a run may be killed at any time."""
+    unfinished = path.with_name(f"part-{path.name}")
+    yield unfinished
+    unfinished.replace(path)
+
+
+def _drop_cut_line(log: Path) -> None:
+    # Of a run that was killed while it wrote; the next entry would join it.
+    if log.exists():
+        os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
 
 def _plain(options: RunOptions) -> dict[str, int]:
     return {name: int(getattr(options, name)) for name in options.__slots__}
 
 
-def _bank(out: Path, name: str, options: RunOptions, count: int, split: int, log: Log) -> Bank:
+def _bank(
+    out: Path,
+    name: str,
+    config: NetworkConfig,
+    options: RunOptions,
+    count: int,
+    split: int,
+    log: Log,
+) -> Bank:
     path = out / f"bank-{name}.npz"
     if not path.exists():
         started = time.monotonic()
         pixels, attributes = render_bank(
-            count, bank_seed(options.seed, split), processes=options.threads
+            count,
+            bank_seed(options.seed, split),
+            size=config.image_size,
+            processes=options.threads,
         )
-        unfinished = path.with_suffix(".part.npz")
-        np.savez(unfinished, pixels=pixels, attributes=attributes)
-        unfinished.replace(path)
+        with _whole(path) as unfinished:
+            np.savez(unfinished, pixels=pixels, attributes=attributes)
         seconds = round(time.monotonic() - started)
         log(json.dumps({"stage": "draw", "bank": name, "drawings": count, "seconds": seconds}))
     with np.load(path) as stored:
@@ -143,7 +175,8 @@ def _bank(out: Path, name: str, options: RunOptions, count: int, split: int, log
 def _tokenizer(out: Path, config: NetworkConfig, options: RunOptions, log: Log) -> Tokenizer:
     path = out / "tokenizer.json"
     if not path.exists():
-        train_tokenizer(config.vocabulary, options.seed).save(str(path), pretty=False)
+        with _whole(path) as unfinished:
+            train_tokenizer(config.vocabulary, options.seed).save(str(unfinished), pretty=False)
         log(json.dumps({"stage": "tokenizer", "entries": config.vocabulary}))
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.encode_special_tokens = True
@@ -160,5 +193,6 @@ def _vision(
         return vision
     steps = options.vision_steps
     vision = train_vision(config, train, dev, steps=steps, seed=options.seed, log=log)
-    torch.save(vision.state_dict(), path)
+    with _whole(path) as unfinished:
+        torch.save(vision.state_dict(), unfinished)
     return vision

@@ -53,20 +53,68 @@ def test_a_full_disk_is_one_line(
     )
 
 
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.setattr(sys, "argv", ["stream-judge", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_a_place_where_nothing_can_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    taken = tmp_path / "shop"
+    taken.write_text("")
+    assert main(monkeypatch, "catalogue", "--count", "1", "--out", str(taken / "x")) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"stream-judge: environment: {taken}")
+    assert said.endswith(": Not a directory\n")
+
+
+def test_an_error_of_the_system_that_names_no_file_is_a_defect(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("stream_judge.catalogue.events.make_catalogue", broken)
+    monkeypatch.setattr(sys, "argv", ["stream-judge", "catalogue", "--out", str(tmp_path)])
+    with pytest.raises(OSError, match="Bad file"):
+        cli.main()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["worker"],
+        ["judge", "event.json"],
+        ["doctor"],
+        ["topics", "create"],
+        ["topics", "check"],
+        ["dead-letters", "list"],
+        ["dead-letters", "show", "0/1"],
+        ["dead-letters", "redrive"],
+        ["explain", "updates/0/1"],
+    ],
+)
+def test_every_command_with_settings_takes_them_as_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main(monkeypatch, *command, "--set", "web.port=1", "--set", "kafka.topic=a b") == 2
+    assert "config: settings: kafka.topic: " in capsys.readouterr().err
+
+
 def test_help_lists_the_commands() -> None:
     said = run("--help").stdout
     for command in ("worker", "judge", "demo", "doctor", "topics", "export", "triton", "train"):
         assert command in said
 
 
-def test_catalogue_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        result = run("catalogue", "--count", "6", "--seed", "9", "--out", str(tmp_path / name))
-        assert result.returncode == 0, result.stderr
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.*"))
-    assert len(files) >= 6
-    for file in files:
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+def test_catalogue_draws_into_a_folder(tmp_path: Path) -> None:
+    result = run("catalogue", "--count", "6", "--seed", "9", "--out", str(tmp_path / "shop"))
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "shop/truth.jsonl").read_text().splitlines()) == 6
+    assert len(list((tmp_path / "shop/pictures").iterdir())) >= 1
 
 
 def test_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +163,26 @@ def test_docs_cover_every_setting() -> None:
     page = docs.pages()["settings.md"]
     for name in ("KAFKA__TOPIC", "WINDOW__MAX_BYTES", "IMAGES__MAX_PIXELS", "TRITON__URL"):
         assert f"STREAM_JUDGE_{name}`" in page
+
+
+@pytest.mark.parametrize(
+    ("command", "work", "result"),
+    [
+        (["judge", "event.json"], "commands.judge_event.judge_event", 0),
+        (["doctor"], "doctor.examine", []),
+    ],
+)
+def test_logs_are_set_up_before_the_work(
+    command: list[str], work: str, result: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    async def do(*_: object) -> object:
+        done.append("work")
+        return result
+
+    monkeypatch.setattr(f"stream_judge.{work}", do)
+    monkeypatch.setattr("stream_judge.logs.set_up_logs", lambda log: done.append(log.level))
+    monkeypatch.setenv("STREAM_JUDGE_LOG__LEVEL", "error")
+    assert main(monkeypatch, *command) in (0, None)
+    assert done == ["error", "work"]

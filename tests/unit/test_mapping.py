@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,36 @@ def test_an_expression_that_is_none_is_a_config_error() -> None:
         Mapping(MappingFile(product_id="a[", text={}, images="x"))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("product_id: 'a['", "product_id: Invalid jmespath expression"),
+        ("product_id: lenght(id)", "product_id: there is no function lenght"),
+        ("product_id: join(id)", "product_id: join takes 2 arguments, not 1"),
+        ("product_id: not_null()", "product_id: not_null takes at least 1 arguments, not 0"),
+        ("surprise: 1", "surprise: Extra inputs"),
+        ("text: 5", "text: "),
+        ("x: [", "no YAML: .*line"),
+    ],
+)
+def test_a_file_that_cannot_work_is_named_in_one_line(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    first = line.partition(":")[0]
+    lines = {"product_id": "product_id: id", "text": "text: {}", "images": "images: x"}
+    path.write_text("\n".join((lines | {first: line}).values()))
+    with pytest.raises(ConfigError, match=f"^mapping {path}: {said}") as refused:
+        Mapping.read(path)
+    assert "\n" not in refused.value.message
+    assert "input_value" not in refused.value.message
+
+
+def test_a_function_that_there_is_not_is_found_wherever_it_stands() -> None:
+    with pytest.raises(ConfigError, match=r"text\.size: there is no function lenght"):
+        Mapping(MappingFile(product_id="id", text={"size": "a || b[].lenght(@)"}, images="x"))
+    sound = {"a": "not_null(a, b, c)", "b": "map(&to_string(@), b[1:3])", "c": "{x: y}.x"}
+    Mapping(MappingFile(product_id="id", text=sound, images="x[?starts_with(@, 'http')]"))
+
+
 @pytest.mark.parametrize("revision", [False, True, "", "r" * 2_000, 2**70, [1]])
 def test_a_revision_is_an_integer_or_a_short_string(mapping: Mapping, revision: object) -> None:
     value = json.dumps({**EVENT, "revision": revision}).encode()
@@ -133,3 +164,21 @@ def test_a_url_that_is_too_long_cannot_pass_for_a_shorter_one(mapping: Mapping) 
     assert len(kept) < 5_000
     with pytest.raises(ImageUrlError, match="longer than 4096"):
         AddressGuard(frozenset(), (), frozenset({80})).parse(kept)
+
+
+@pytest.mark.parametrize("number", ["inf", "1e999", "9" * 5_000])
+def test_a_number_without_end_is_no_id_wherever_it_stands(number: str) -> None:
+    mapping = Mapping(
+        MappingFile(
+            product_id="to_string(floor(to_number(id)))",
+            revision="ceil(to_number(rev))",
+            text={},
+            images="images",
+            key_to_product_id="to_string(floor(to_number(@)))",
+        )
+    )
+    record = make_record({"id": number}, key=number.encode())
+    assert mapping.product_id(record) is None
+    for event in ({"id": number}, {"id": "1", "rev": number}):
+        with pytest.raises(DecodeError):
+            mapping.update(make_record(event))

