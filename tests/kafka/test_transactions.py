@@ -113,11 +113,24 @@ async def test_an_answer_that_was_lost_is_found_in_the_offset(
     await sink.close()
 
 
+async def test_a_first_start_that_was_cut_off_is_repeated(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    await send(settings, [(b"p", b"{}", 0), (b"p", b"{}", 1)])
+    # Cut off between the commits of two partitions: nothing has been judged.
+    await (await publisher.open(mine(settings, 0), 1))[settings.topic, 0].close()
+    sinks = await publisher.open(mine(settings, 0, 1), 2)
+    assert {p[1]: c.offset for p, c in (await committed(settings)).items()} == {0: 0, 1: 0}
+    for sink in sinks.values():
+        await sink.close()
+
+
 async def test_a_partition_of_a_known_group_without_an_offset_is_an_operators_case(
     settings: KafkaSettings, publisher: TransactionalPublisher
 ) -> None:
     await send(settings, [(b"p", b"{}", 0), (b"p", b"{}", 1)])
     first = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    await first.publish(run(settings, [0]))
     await first.close()
     with pytest.raises(OffsetError, match="on_missing_offset"):
         await publisher.open(mine(settings, 1), 2)
