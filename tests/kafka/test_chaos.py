@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -49,10 +50,16 @@ async def storm(told: str, shared: StormCluster) -> Result:
         await cluster.stop()
 
 
+# The checker's own clients lose their broker while they connect, and are cancelled in it; aiokafka
+# leaves such a connection to the garbage collector. Workers are processes of their own.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("names", GROUPS, ids=", ".join)
 async def test_no_promise_is_broken(cluster: StormCluster, names: tuple[str, ...]) -> None:
-    for result in await asyncio.gather(*(storm(name, cluster) for name in names)):
+    results = await asyncio.gather(*(storm(name, cluster) for name in names))
+    # Here, not in the middle of a test that has nothing to do with it.
+    gc.collect()
+    for result in results:
         found = result.found
         allowed = AT_LEAST_ONCE if result.options.publisher == "plain" else set()
         assert not result.hang, result

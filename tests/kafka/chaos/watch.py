@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from stream_judge.settings import KafkaSettings
 from tests.kafka.chaos.checker import Place, SourceEntry, passed_over
@@ -128,4 +128,7 @@ class Looks:
         So it is read up to the end that the topic has now, not up to what is stable.
         """
         ends = {n: end for n, (_, end) in (await self._cluster.ends(topic)).items()}
+        if not ends:
+            # Not known yet, or taken away by the fault: this look says nothing.
+            raise UnknownTopicOrPartitionError(topic)
         return {o.place for o in await read_outcomes(self._settings, topic, ends)}
