@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="export tests need torch: pip install 'stream-judge[export]'")
+pytest.importorskip("torch", reason="export tests need torch: pip install '.[export]'")
 
 import onnx
 from onnx import TensorProto

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch", reason="export tests need torch: pip install 'stream-judge[export]'")
+pytest.importorskip("torch", reason="export tests need torch: pip install '.[export]'")
 
 from stream_judge.errors import ExportError
 from stream_judge.export import exporter

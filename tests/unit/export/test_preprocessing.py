@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("torch", reason="export tests need torch: pip install 'stream-judge[export]'")
+pytest.importorskip("torch", reason="export tests need torch: pip install '.[export]'")
 
 from transformers import CLIPImageProcessor, SiglipImageProcessor
 

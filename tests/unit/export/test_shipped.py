@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="export tests need torch: pip install 'stream-judge[export]'")
+pytest.importorskip("torch", reason="export tests need torch: pip install '.[export]'")
 
 from stream_judge.export.exporter import export_checkpoint
 from stream_judge.resources import resource

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx", reason="export tests need onnx: pip install 'stream-judge[export]'")
+pytest.importorskip("onnx", reason="export tests need onnx: pip install '.[export]'")
 
 import onnx
 import onnxruntime as ort

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="export tests need torch: pip install 'stream-judge[export]'")
+pytest.importorskip("torch", reason="export tests need torch: pip install '.[export]'")
 
 from stream_judge.errors import ExportError
 from stream_judge.export import verify

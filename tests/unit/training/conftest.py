@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch", reason="training tests need torch: pip install 'stream-judge[train]'")
+pytest.importorskip("torch", reason="training tests need torch: pip install '.[train]'")
 
 from tokenizers import Tokenizer
 
