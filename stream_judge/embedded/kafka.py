@@ -106,20 +106,17 @@ class KafkaNode:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it on the data it has, and wait until its client port is open.
+        """Start it on the data it has, and wait until its clients' ports are open.
 
         Raises:
-            EnvironmentProblem: It ended, or did not open the port in time.
+            EnvironmentProblem: It ended, or did not open the ports in time.
         """
         self._process = ChildProcess(self._command(), env=None, on_line=self._line)
         await self._process.start()
         end = asyncio.get_running_loop().time() + _START_S
-        while not await asyncio.to_thread(_open, self.ports["PLAINTEXT"]):
-            if self._process.exit_code is not None:
-                raise EnvironmentProblem(f"Kafka did not start: {self._reason()}")
-            if asyncio.get_running_loop().time() > end:
-                raise EnvironmentProblem(f"Kafka did not open its port within {_START_S:.0f} s")
-            await asyncio.sleep(0.05)
+        # One listener after the other opens: the first says nothing of the last.
+        for name in self.ports.keys() - {"CONTROLLER"}:
+            await self._wait_open(name, self._process, end)
 
     async def stop(self) -> None:
         """SIGTERM: a clean stop, with its leaderships handed over first."""
@@ -145,6 +142,16 @@ class KafkaNode:
         """Its exit code, once it ends."""
         assert self._process is not None
         return await self._process.wait()
+
+    async def _wait_open(self, listener: str, process: ChildProcess, end: float) -> None:
+        while not await asyncio.to_thread(_open, self.ports[listener]):
+            if process.exit_code is not None:
+                raise EnvironmentProblem(f"Kafka did not start: {self._reason()}")
+            if asyncio.get_running_loop().time() > end:
+                raise EnvironmentProblem(
+                    f"Kafka did not open its port for {listener} within {_START_S:.0f} s"
+                )
+            await asyncio.sleep(0.05)
 
     def _signal(self, number: int) -> None:
         if self.running:

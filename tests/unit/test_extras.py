@@ -72,6 +72,9 @@ def test_an_extra_that_is_missing_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    inside = tuple(f"{module}." for module in missing)
+    for module in [name for name in sys.modules if name.startswith(inside)]:
+        monkeypatch.delitem(sys.modules, module)  # another test's import would be found
     for module in missing:
         monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]  # as if not there
     monkeypatch.setattr(sys, "argv", ["stream-judge", *arguments])
