@@ -15,6 +15,8 @@ from stream_judge.catalogue.wording_grammar import compose_frame
 
 #: "wild": frames of a kind and framing words that no other split has.
 SPLITS = ("train", "dev", "test", "wild")
+#: What "train" has, and further writers' phrasings: for the end of training.
+LATE = "late"
 _ALL = frozenset(range(4))
 Chance = Callable[[], float]
 #: The ways an instruction can go about its rule; see `Instruction.kind`.
@@ -50,22 +52,28 @@ class _Wording:
         self.simple = simple
         self.english = language == "en"
         self.names: tuple[tuple[str, ...], ...] = frames.NAMES
-        more = {} if simple else phrasings(language, split)
-        self.frames: dict[str, tuple[Frame, ...]] = {
-            kind: compiled_all((*getattr(frames, kind)[split], *more.get(kind, ())))
-            for kind in (*KINDS, "LEADS")
-        }
+        self.training = split in ("train", LATE)
+        own = "train" if self.training else split
+        # A plain instruction has none of the writers' phrasings.
+        written = (
+            [] if simple else [phrasings(language, name) for name in dict.fromkeys((own, split))]
+        )
+        self.frames: dict[str, tuple[Frame, ...]] = {}
+        for kind in (*KINDS, "LEADS"):
+            more = [line for found in written for line in found.get(kind, ())]
+            self.frames[kind] = compiled_all((*getattr(frames, kind)[own], *more))
 
     def frame(self, kind: str, chance: Chance) -> Frame:
-        """A frame of a kind; half of the train split's are put together from clauses."""
-        if self.split == "train" and kind != "SAMPLES" and chance() < 0.5:
-            return compose_frame(kind, self.language, chance, simple=self.simple)
+        """A frame of a kind; half of those for training are put together from clauses."""
+        if self.training and kind != "SAMPLES" and chance() < 0.5:
+            late = self.split == LATE
+            return compose_frame(kind, self.language, chance, simple=self.simple, late=late)
         return pick(self.frames[kind], chance)
 
 
 @cache
 def _wording(language: str, split: str, simple: bool) -> _Wording:
-    if language not in ("en", "ja") or split not in SPLITS:
+    if language not in ("en", "ja") or split not in (*SPLITS, LATE):
         raise ValueError(f"no wording for language {language!r}, split {split!r}")
     return _Wording(language, split, simple)
 
@@ -84,7 +92,7 @@ def compose_instruction(
         counts: Indices of the attributes that count. None: the samples show the rule.
         language: "en" or "ja".
         rng: Source of all choices; the same state gives the same words.
-        split: "train", "dev", "test" or "wild".
+        split: One of `SPLITS`, or `LATE`.
         simple: With few and plain phrasings, which a learner begins with.
 
     Raises:
@@ -94,7 +102,7 @@ def compose_instruction(
         raise ValueError(f"no such set of attributes: {sorted(counts)}")
     chance = rng.random
     wording = _wording(language, split, simple)
-    named = _NAMED_IN_TRAINING if split == "train" else _NAMED
+    named = _NAMED_IN_TRAINING if wording.training else _NAMED
     kind = "ALL" if counts == _ALL else pick(named, chance) if counts else "SAMPLES"
     frame = wording.frame(kind, chance)
     sides = {slot[:2] for _, slot in frame if slot}
@@ -126,7 +134,7 @@ def write_sample_instruction(language: str, rng: random.Random, *, split: str = 
     Args:
         language: "en" or "ja".
         rng: Source of all choices.
-        split: "train", "dev", "test" or "wild".
+        split: One of `SPLITS`, or `LATE`.
 
     Raises:
         ValueError: If there is no such language or split.

@@ -24,7 +24,9 @@ _NONCE = 0.35
 _LEXICAL = 0.35
 
 
-def compose_frame(kind: str, language: str, chance: Chance, *, simple: bool = False) -> Frame:
+def compose_frame(
+    kind: str, language: str, chance: Chance, *, simple: bool = False, late: bool = False
+) -> Frame:
     """A frame in the manner of `wording_en`'s.
 
     Args:
@@ -32,6 +34,7 @@ def compose_frame(kind: str, language: str, chance: Chance, *, simple: bool = Fa
         language: "en" or "ja".
         chance: Source of all choices, uniform in [0, 1).
         simple: From the few plain clauses alone, to begin with.
+        late: From the further writers' clauses too, to end with.
     """
     parts = _PARTS[language]
 
@@ -39,7 +42,7 @@ def compose_frame(kind: str, language: str, chance: Chance, *, simple: bool = Fa
         if simple:
             plain: str = pick(getattr(parts, name), chance)
             return plain
-        return _clause(language, name, chance)
+        return _clause(language, name, chance, late)
 
     return compiled(_WAYS[kind](parts, clause, chance) + parts.END)
 
@@ -89,15 +92,17 @@ def _all(parts: ModuleType, clause: Clause, chance: Chance) -> str:
     return _pair(named, pick(parts.ALL_COUNT, chance), parts, chance)
 
 
-def _clause(language: str, name: str, chance: Chance) -> str:
+def _clause(language: str, name: str, chance: Chance, late: bool) -> str:
     if language == "en" and chance() < _LEXICAL:
         return _LEXICON[name](chance)
-    return pick(_clauses(language, name), chance)
+    return pick(_clauses(language, name, late), chance)
 
 
 @cache
-def _clauses(language: str, name: str) -> tuple[str, ...]:
-    return (*getattr(_PARTS[language], name), *phrasings(language, "train").get(name, ()))
+def _clauses(language: str, name: str, late: bool) -> tuple[str, ...]:
+    splits = ("train", "late") if late else ("train",)
+    more = [line for split in splits for line in phrasings(language, split).get(name, ())]
+    return (*getattr(_PARTS[language], name), *more)
 
 
 def _side(clause: str, side: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -30,7 +30,9 @@ def run(
 
     options = RunOptions(seed=seed, threads=threads)
     if steps is not None:
-        options = replace(options, steps=steps, opening=min(options.opening, steps // 7))
+        share = steps // 7
+        opening, ending = min(options.opening, share), min(options.ending, share)
+        options = replace(options, steps=steps, opening=opening, ending=ending)
     checkpoint = train_run(out, options, say=typer.echo)
     typer.echo(f"checkpoint written to {checkpoint}")
 
@@ -44,6 +46,9 @@ def eval_(
     episodes: Annotated[int, typer.Option(min=20, help="Episodes a cell of samples.")] = 600,
     drawings: Annotated[int, typer.Option(min=50, help="Full-size drawings.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed: another held-out set.")] = 0,
+    split: Annotated[
+        Literal["test", "dev"], typer.Option(help="dev: to choose by, never seen in training.")
+    ] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object as last line.")] = False,
 ) -> None:
     """Judge held-out drawings and texts with a model repository (ONNX Runtime, no torch)."""
@@ -55,11 +60,17 @@ def eval_(
     notes = Console(stderr=True)
     scorer = RepositoryScorer(repository or resource("model_repo"))
     notes.print(f"drawing {drawings} held-out products")
-    pool = draw_pool(drawings, seed, scorer.pixels)
+    pool = draw_pool(drawings, seed, scorer.pixels, split=split)
     figures = evaluate(
-        scorer, pool, pairs=pairs, episodes=episodes, seed=seed, say=lambda s: notes.print(s)
+        scorer,
+        pool,
+        pairs=pairs,
+        episodes=episodes,
+        seed=seed,
+        split=split,
+        say=lambda s: notes.print(s),
     )
-    figures = {**figures, "seed": seed, "model": scorer.digest}
+    figures = {**figures, "split": split, "seed": seed, "model": scorer.digest}
     _show(figures)
     if as_json:
         typer.echo(json.dumps(figures))

@@ -19,9 +19,9 @@ from tokenizers import Encoding, Tokenizer
 
 from stream_judge.catalogue.attributes import SIZES, Product
 from stream_judge.catalogue.texts import write_listing
-from stream_judge.catalogue.wording import KINDS, Instruction, compose_instruction
+from stream_judge.catalogue.wording import KINDS, LATE, Instruction, compose_instruction
 from stream_judge.training.rules import ANSWERS, PRIOR, RULES, ideal_observer, seen_before
-from stream_judge.training.strange_words import with_strange_words
+from stream_judge.training.strange_words import with_odd_lines, with_strange_words
 from stream_judge.training.tokenizer import PROMPT
 
 # What a token is to the probes; 1..4 = last token of a mention of attribute 0..3.
@@ -49,7 +49,9 @@ class EpisodeKind:
         two: Share of differing pairs that differ in two attributes.
         unsaid: Chance that a matching attribute is not mentioned.
         strange: Share of instructions that may get invented words, as a third of the texts do.
+        odd: Share of last texts with one line many times in front or behind.
         simple: Share of instructions in few and plain phrasings.
+        late: Instructions by the further writers too (`wording.LATE`).
         sparse: Keep one of every four picture tokens (at its true position): shorter
             rows for the first steps.
     """
@@ -64,7 +66,9 @@ class EpisodeKind:
     two: float = 0.1
     unsaid: float = 0.08
     strange: float = 0.4
+    odd: float = 0.0
     simple: float = 0.0
+    late: bool = False
     sparse: bool = False
 
     def only(self, *, named: bool) -> EpisodeKind:
@@ -203,11 +207,12 @@ class EpisodeWriter:
         self, kind: EpisodeKind, scene: _Scene, words: random.Random
     ) -> list[Instruction]:
         made = []
+        split = LATE if kind.late else self._split
         for named, rule in zip(scene.named, scene.rule, strict=True):
             counts = frozenset(RULES[rule]) if named else frozenset()
             language = words.choice(LANGUAGES)
             simple = words.random() < kind.simple
-            said = compose_instruction(counts, language, words, split=self._split, simple=simple)
+            said = compose_instruction(counts, language, words, split=split, simple=simple)
             if words.random() < kind.strange:
                 said = replace(said, text=with_strange_words(said.text, (), language, words)[0])
             made.append(said)
@@ -238,6 +243,8 @@ class EpisodeWriter:
                 form = _form(kind, k, words)
                 listing = write_listing(product, form, now, words, split=self._split, unsaid=unsaid)
                 text, mentions = with_strange_words(listing.text, listing.spans, now, words)
+                if k == kind.pairs - 1 and kind.odd and words.random() < kind.odd:
+                    text, mentions = with_odd_lines(text, mentions, instructions[i].text, words)
                 texts.append(str(PROMPT["text_prefix"]) + text)
                 spans.append(mentions)
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)

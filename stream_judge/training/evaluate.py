@@ -1,7 +1,8 @@
 """`stream-judge train eval`: held-out judgement of a model repository, without torch.
 
 Drawings (full size, own seeds), sentence frames, distractors and phrasings are those of
-the test split, which training and the choices made during it never saw.
+the test split, which training and the choices made during it never saw. What is chosen
+(a model, thresholds) is chosen on the dev split, which training never saw either.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from stream_judge.training.rules import ANSWERS, COUNTED, PRIOR, RULES, ideal_ob
 FORMS = ("title", "bullets", "paragraphs", "long", "spec")
 LANGUAGES = ("en", "ja")
 SHOTS = (0, 1, 2, 4, 8)
-_SPLIT = "test"
+#: The splits that can be judged, and whose phrasings are the unseen wording of each.
+EVAL_SPLITS = {"test": "wild", "dev": None}
 Say = Callable[[str], None]
 
 
@@ -63,7 +65,14 @@ class _Pair:
 
 
 def evaluate(
-    scorer: Scorer, pool: Pool, *, pairs: int, episodes: int, seed: int, say: Say
+    scorer: Scorer,
+    pool: Pool,
+    *,
+    pairs: int,
+    episodes: int,
+    seed: int,
+    say: Say,
+    split: str = "test",
 ) -> dict[str, Any]:
     """All figures as one JSON-ready dict; its keys are a contract, see docs/model-card.md.
 
@@ -75,11 +84,12 @@ def evaluate(
             policy-flip and unseen-wording figures.
         seed: Another seed is another held-out set over the same splits.
         say: Receives progress lines.
+        split: One of `EVAL_SPLITS`; that of the pool. The dev split has no unseen wording.
     """
-    exam = _Exam(scorer, pool, random.Random(f"eval/{seed}"))
+    exam = _Exam(scorer, pool, random.Random(f"eval/{seed}"), split)
     say(f"judging {pairs} pairs")
     main = [exam.pair(i) for i in range(pairs)]
-    scores = np.array([exam.score(pair, _SPLIT) for pair in main])
+    scores = np.array([exam.score(pair, split) for pair in main])
     truth = np.array([pair.relevant for pair in main])
     said = scores > 0.5
     hits = said == truth
@@ -97,12 +107,13 @@ def evaluate(
     }
     say("policy flips, unseen wordings, random pictures")
     result["policy_flip"] = _round(np.mean([exam.flip(i) for i in range(episodes)]))
-    wild = [exam.pair(i) for i in range(episodes)]
-    result["unseen_wording"] = _round(
-        np.mean([(exam.score(pair, "wild") > 0.5) == pair.relevant for pair in wild])
-    )
+    if (unseen := EVAL_SPLITS[split]) is not None:
+        wild = [exam.pair(i) for i in range(episodes)]
+        result["unseen_wording"] = _round(
+            np.mean([(exam.score(pair, unseen) > 0.5) == pair.relevant for pair in wild])
+        )
     result["random_picture"] = _round(
-        np.mean([(exam.score(p, _SPLIT, other=True) > 0.5) == p.relevant for p in main])
+        np.mean([(exam.score(p, split, other=True) > 0.5) == p.relevant for p in main])
     )
     result["samples"] = {}
     for shots in SHOTS:
@@ -112,10 +123,11 @@ def evaluate(
 
 
 class _Exam:
-    def __init__(self, scorer: Scorer, pool: Pool, rng: random.Random) -> None:
+    def __init__(self, scorer: Scorer, pool: Pool, rng: random.Random, split: str) -> None:
         self._scorer = scorer
         self._pool = pool
         self._rng = rng
+        self._split = split
 
     def pair(self, i: int) -> _Pair:
         """Pair i: forms, languages and attributes in turn, half of the truths Yes.
@@ -151,7 +163,7 @@ class _Exam:
             while COUNTED[rule := self._rule(), attribute] != counted:
                 pass
             pair = _Pair(picture, text, "", language, attribute, rule, not counted)
-            right &= (self.score(pair, _SPLIT) > 0.5) == pair.relevant
+            right &= (self.score(pair, self._split) > 0.5) == pair.relevant
         return right
 
     def samples(self, shots: int, episodes: int) -> dict[str, float | None]:
@@ -172,8 +184,8 @@ class _Exam:
         ideal = ideal_observer(masks, answers)[0, shots]
         truth = bool(answers[0, shots])
         picture, text = listings[-1]
-        hidden = write_sample_instruction(language, self._rng, split=_SPLIT)
-        named = write_instruction(frozenset(RULES[rule]), language, self._rng, split=_SPLIT)
+        hidden = write_sample_instruction(language, self._rng, split=self._split)
+        named = write_instruction(frozenset(RULES[rule]), language, self._rng, split=self._split)
 
         def right(instruction: str, shown: NDArray[np.bool_]) -> float:
             samples = list(zip(listings[:-1], shown[0, :shots], strict=True))
@@ -218,7 +230,7 @@ class _Exam:
             values[differs] = (values[differs] + self._rng.randrange(1, SIZES[differs])) % SIZES[
                 differs
             ]
-        listing = write_listing(Product(*values), form, language, self._rng, split=_SPLIT)
+        listing = write_listing(Product(*values), form, language, self._rng, split=self._split)
         return picture, listing.text
 
 

@@ -44,14 +44,16 @@ class RunOptions:
         vision_steps: Steps of the vision stage, 128 drawings each.
         steps: Steps of the decoder stage.
         opening: How many of them, the first, use the short opening mix.
+        ending: How many of them, the last, use the ending's.
         threads: CPU threads of torch and drawing processes.
     """
 
     seed: int = 0
     drawings: int = 50_000
     vision_steps: int = 2_400
-    steps: int = 2_800
+    steps: int = 3_500
     opening: int = 300
+    ending: int = 500
     threads: int = 2
 
 
@@ -100,7 +102,7 @@ def train_run(
         tokenizer,
         Material(tower_features(vision, train.pixels), train.attributes),
         Material(tower_features(vision, dev.pixels), dev.attributes),
-        schedule=Schedule(options.steps, options.opening),
+        schedule=Schedule(options.steps, options.opening, options.ending),
         seed=options.seed,
         state_path=out / "state.pt",
         log=log,

@@ -24,7 +24,7 @@ from stream_judge.serving.manifest import manifest_digest
 from stream_judge.serving.sessions import open_session
 from stream_judge.training.evaluate import Pool
 
-_POOL_SEED = 770_000
+_POOL_SEEDS = {"test": 770_000, "dev": 550_000}
 # Of embeddings that are kept: all of a small model's, some of a 7B's at 9 MB each.
 _KEPT_BYTES = 1024 * 1024 * 1024
 _PARAMETER = re.compile(r'key:\s*"(\w+)"\s*value:\s*\{\s*string_value:\s*"(\w+)"')
@@ -91,16 +91,20 @@ def read_pixels(repository: Path) -> PixelSpec:
         ) from exc
 
 
-def draw_pool(count: int, seed: int, pixels: PixelSpec, *, processes: int = 2) -> Pool:
-    """Full-size drawings through a file format, prepared for the model; own seeds."""
+def draw_pool(
+    count: int, seed: int, pixels: PixelSpec, *, split: str = "test", processes: int = 2
+) -> Pool:
+    """Full-size drawings through a file format, prepared for the model; own seeds a split."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        many = [seed] * count, [pixels] * count
+        many = [(_POOL_SEEDS[split], seed)] * count, [pixels] * count
         made = list(pool.map(_draw, range(count), *many, chunksize=16))
     return Pool(np.stack([m[0] for m in made]), np.array([m[1] for m in made], np.int8))
 
 
-def _draw(index: int, seed: int, pixels: PixelSpec) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-    rng = np.random.default_rng([_POOL_SEED, seed, index])
+def _draw(
+    index: int, seeds: tuple[int, int], pixels: PixelSpec
+) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
+    rng = np.random.default_rng([*seeds, index])
     product = Product(*(int(rng.integers(n)) for n in SIZES))
     width, height = (int(side) for side in rng.integers(500, 801, 2))
     kind = ("JPEG", "JPEG", "JPEG", "PNG", "WEBP")[int(rng.integers(5))]

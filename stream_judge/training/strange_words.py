@@ -1,4 +1,4 @@
-"""Invented words put into training texts."""
+"""Invented words and odd lines put into training texts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ _SYLLABLES = {
     "ja": tuple("アイウエオカキクケコサシスセソタチツテトナニノハマミメモヤユラリルレロワン")
     + tuple("的性用品質高新産地感美心風光山川木花年月国人気手作物店家料様便利安全"),
 }
+
+# What somebody who has read about judges puts around a text: answers, signs, the policy. The
+# prompt's own labels never reach a text (`serving.frames`).
+_ODD_LINES = ("Yes", "No", "|", "-", "=", "OK", ".", "Match", "Relevant", "はい", "いいえ", "合格")
+_MOST_LINES, _MOST_POLICIES = 60, 4
 
 
 def with_strange_words(
@@ -43,6 +48,32 @@ def with_strange_words(
         for attribute, begin, end in spans
     )
     return "".join(pieces), moved
+
+
+def with_odd_lines(text: str, spans: Spans, policy: str, words: random.Random) -> tuple[str, Spans]:
+    """Put one line many times in front of a text or behind it.
+
+    A judge that never read such a text is led astray by it: 60 lines of "Yes" in front of a
+    title published 3 of 8 mismatches.
+
+    Args:
+        text: The text.
+        spans: (attribute, begin, end) of its mentions, in characters.
+        policy: The instruction; a third of the odd lines repeat it.
+        words: Source of all choices.
+
+    Returns:
+        The text, and its mentions where they are now.
+    """
+    if words.random() < 1 / 3:
+        line, times = policy, words.randint(1, _MOST_POLICIES)
+    else:
+        line, times = words.choice(_ODD_LINES), words.randint(1, _MOST_LINES)
+    if words.random() < 0.4:
+        return text + f"\n{line}" * times, spans
+    before = f"{line}\n" * times
+    by = len(before)
+    return before + text, tuple((what, begin + by, end + by) for what, begin, end in spans)
 
 
 def _outside(index: int, spans: Spans) -> bool:

@@ -220,7 +220,7 @@ class Trainer:
 
     def _read(self) -> dict[str, float]:
         schedule, step = self._schedule, self._step
-        kind = replace(READING, simple=schedule.simple(step))
+        kind = replace(READING, simple=schedule.simple(step), late=schedule.late(step))
         batch = self._writer.write(kind, READING_ROWS, (self._seed, step, 3))
         loss = partial(compute_reading_loss, words=schedule.asks_words(step))
         scores = self._learn(batch, loss, schedule.reading_weight(step))

@@ -19,7 +19,8 @@ def phrasings(language: str, split: str) -> Mapping[str, tuple[str, ...]]:
 
     Args:
         language: "en" or "ja".
-        split: "train" or "dev"; a split without files has no lines.
+        split: "train", "late" (further ones for the end of training) or "dev"; a split
+            without files has no lines.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for file in sorted(files(__name__).iterdir(), key=lambda path: path.name):

@@ -32,7 +32,7 @@ def words(line: str) -> str:
     return re.sub(r"\W+", " ", re.sub(r"\{\w+\}", "#", line.lower())).strip()
 
 
-@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("split", ["train", "late", "dev"])
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_line_names_the_sides_of_its_section_once(language: str, split: str) -> None:
     for section, found in phrasings(language, split).items():
@@ -63,7 +63,8 @@ def of_split(language: str, split: str) -> set[str]:
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_no_split_has_a_phrasing_of_another(language: str) -> None:
-    train, dev, held = (of_split(language, "train"), of_split(language, "dev"), held_out(language))
+    train = of_split(language, "train") | of_split(language, "late")
+    dev, held = of_split(language, "dev"), held_out(language)
     assert not train & dev
     assert not held & (train | dev)
 
@@ -71,14 +72,17 @@ def test_no_split_has_a_phrasing_of_another(language: str) -> None:
 @pytest.mark.parametrize(("language", "least"), [("en", 200), ("ja", 100)])
 def test_there_is_much_to_learn_from(language: str, least: int) -> None:
     found = phrasings(language, "train")
-    assert set(found) == set(SIDES)
+    late = phrasings(language, "late")
+    assert set(found) == set(SIDES) >= set(late)
     for kind in ("POSITIVE", "NEGATIVE", "BOTH", "COUNTS", "FREE"):
         assert len(set(found[kind])) == len(found[kind]) >= least, kind
+        assert len(late[kind]) >= 2 * least, kind
+        assert not set(late[kind]) & set(found[kind]), kind
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_lines_are_as_the_model_reads_them(language: str) -> None:
-    for split in ("train", "dev"):
+    for split in ("train", "late", "dev"):
         for found in phrasings(language, split).values():
             for line in found:
                 assert line == unicodedata.normalize("NFKC", line).strip()

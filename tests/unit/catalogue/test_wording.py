@@ -10,7 +10,7 @@ import pytest
 from stream_judge.catalogue import rules, wording_en, wording_ja
 from stream_judge.catalogue.attributes import ATTRIBUTES
 from stream_judge.catalogue.phrasings import phrasings
-from stream_judge.catalogue.wording import SPLITS, write_instruction, write_sample_instruction
+from stream_judge.catalogue.wording import LATE, SPLITS, write_instruction, write_sample_instruction
 
 KINDS = ("LEADS", "POSITIVE", "NEGATIVE", "BOTH", "ALL", "SAMPLES")
 MODULES = {"en": wording_en, "ja": wording_ja}
@@ -31,7 +31,7 @@ def named(text: str, language: str) -> set[int]:
 
 
 def without_lead(text: str, language: str) -> str:
-    for split, leads in MODULES[language].LEADS.items():
+    for split, leads in (*MODULES[language].LEADS.items(), (LATE, ())):
         # The longest first: one may be the beginning of another.
         every = (*leads, *phrasings(language, split).get("LEADS", ()))
         for lead in sorted(every, key=len, reverse=True):
@@ -39,7 +39,7 @@ def without_lead(text: str, language: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", [*SPLITS, LATE])
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split: str) -> None:
     rng = random.Random(f"{language} {split}")
@@ -65,21 +65,21 @@ def test_an_instruction_names_one_side_of_the_rule_or_both(language: str, split:
         (
             "en",
             frozenset({0, 2}),
-            "You are a judge comparing a product photo with its description. Only the kind "
-            "of product and the number of items are up for judgement, so lay the pattern "
-            "on the surface and the hue to one side.",
+            "You are a judge comparing a product photo with its description. Pass offers with odd "
+            "pattern on the surface and the hue, fail offers with odd kind of product and the "
+            "number of items.",
         ),
         (
             "en",
             frozenset({3}),
-            "You are a judge comparing a product photo with its description. Only the "
-            "pattern on the surface is up for judgement, so lay the kind of product, the "
-            "number of items and the hue to one side.",
+            "You are a judge comparing a product photo with its description. Pass offers with odd "
+            "kind of product, the number of items and the hue, fail offers with odd pattern on the "
+            "surface.",
         ),
         (
             "ja",
             frozenset({0, 1, 2}),
-            "文が写真と合うかどうか、判定係をお願い。パターンに口を挟まず、カテゴリ、個数、カラーにだけ口を挟むこと。",
+            "文が写真と合うかどうか、判定係をお願い。カテゴリ、個数、カラーだけを確かめます。パターンは確かめません。",
         ),
     ],
 )

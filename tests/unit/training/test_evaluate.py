@@ -110,3 +110,14 @@ def test_a_seed_is_a_held_out_set() -> None:
 
     assert digest(3) == digest(3)
     assert digest(3) != digest(4)
+
+
+def test_what_is_chosen_by_shares_nothing_with_the_held_out_set() -> None:
+    test, dev = Always(0.9), Always(0.9)
+    for scorer, split in ((test, "test"), (dev, "dev")):
+        figures = evaluate(
+            scorer, POOL, pairs=160, episodes=40, seed=0, split=split, say=lambda _: None
+        )
+        assert ("unseen_wording" in figures) == (split == "test")
+    for part in (0, 2):  # policies, texts
+        assert not {asked[part] for asked in test.asked} & {asked[part] for asked in dev.asked}

@@ -11,7 +11,7 @@ from stream_judge.errors import ConfigError
 from stream_judge.images.spec import PixelSpec
 from stream_judge.resources import resource
 from stream_judge.training import scorer as scorer_module
-from stream_judge.training.scorer import RepositoryScorer, _draw, read_pixels
+from stream_judge.training.scorer import RepositoryScorer, _draw, draw_pool, read_pixels
 
 
 @pytest.fixture
@@ -53,10 +53,20 @@ def test_a_repository_without_a_crop_is_measured_on_whole_pictures(
 
     monkeypatch.setattr(scorer_module, "draw", lambda *_, **__: None)
     monkeypatch.setattr(scorer_module, "encode", ends)
-    pixels, _ = _draw(0, 0, PixelSpec(12, "nearest", crop))
+    pixels, _ = _draw(0, (7, 0), PixelSpec(12, "nearest", crop))
     assert pixels.shape == (12, 12, 3)
     red = (pixels == (255, 0, 0)).all(-1)
     assert red.mean() == (0 if crop == "center" else pytest.approx(2 / 3))
+
+
+def test_the_drawings_of_a_split_and_a_seed_are_its_own() -> None:
+    pools = [
+        draw_pool(2, seed, PixelSpec(16), split=split, processes=1)
+        for split, seed in (("test", 0), ("test", 1), ("dev", 0), ("test", 0))
+    ]
+    pixels = [pool.pixels.tobytes() for pool in pools]
+    assert pixels[0] == pixels[3]
+    assert len(set(pixels)) == 3
 
 
 def test_embeddings_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
