@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 from pydantic import SecretStr
 
 from stream_judge import refusal
@@ -73,6 +74,29 @@ async def connect(client: Any, settings: KafkaSettings) -> None:
             await (client.close() if hasattr(client, "close") else client.stop())
             why = refusal.message(settings, reasons[-1] if reasons else exc)
             raise PublishError(why) from exc
+
+
+async def ask_any(client: Any, request: Any) -> Any:
+    """Send a request that any broker can answer to one after the other, until one does.
+
+    Args:
+        client: A started `AIOKafkaClient`.
+        request: Of aiokafka's protocol.
+
+    Raises:
+        KafkaError: None of them answers; what the last one met.
+    """
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    error: KafkaError = NodeNotReadyError("no broker is known")
+    # By chance: no broker is every client's first.
+    for node in random.sample(nodes, len(nodes)):
+        try:
+            return await client.send(node, request)
+        except KafkaError as exc:
+            if not exc.retriable:
+                raise
+            error = exc
+    raise error
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:

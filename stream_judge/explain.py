@@ -52,7 +52,7 @@ def parse_place(text: str) -> tuple[str, int, int]:
     """
     topic, _, rest = text.partition("/")
     partition, _, offset = rest.partition("/")
-    if not (topic and partition.isdigit() and offset.isdigit()):
+    if not (topic and partition.isdecimal() and offset.isdecimal()):
         raise ConfigError(f"{text}: expected TOPIC/PARTITION/OFFSET, as in product-updates/3/1207")
     return topic, int(partition), int(offset)
 

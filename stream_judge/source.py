@@ -128,6 +128,23 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
             self._taken[tp] = first, records[-1].offset + 1
         return found
 
+    async def positions(self) -> dict[Partition, int | None]:
+        """The next offset that is read, of each partition owned now; None before the first seek.
+
+        The thread is asked, so that one that is stuck does not answer; but nothing is waited
+        for there: aiokafka's own method waits for a position in one of the thread's two places
+        for calls, and the seek that it waits for needs one.
+        """
+        found: dict[Partition, int | None] = await self.call_thread(self._positions)
+        return found
+
+    async def _positions(self) -> dict[Partition, int | None]:
+        assignment = self._assignment()
+        return {
+            (tp.topic, tp.partition): assignment.state_value(tp)._position
+            for tp in (assignment.tps if assignment is not None else ())
+        }
+
     def lag(self, done: Mapping[Partition, int]) -> dict[Partition, int]:
         """Offsets from the next outcome to the log's end, of each partition where both are known.
 
@@ -164,6 +181,10 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
     def on_buffer_full(self, tp: Any) -> None:
         """Nothing: a full queue holds intake up by itself, and lets it go on at once."""
         # Faust would fetch without the partition, and look again only after a second.
+
+    async def positions(self) -> dict[Partition, int | None]:
+        """See `SourceThread.positions`."""
+        return await self._thread.positions()
 
     def lag(self, done: Mapping[Partition, int]) -> dict[Partition, int]:
         """See `SourceThread.lag`."""

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge.connection import client_options, connect
+from stream_judge.connection import ask_any, client_options, connect
 from stream_judge.errors import ConfigError, PublishError
 from stream_judge.settings import KafkaSettings
 
@@ -37,7 +37,7 @@ class TopicReader:
         client = self._consumer._client
         # Whoever only looks must not make a topic; that is the client's default.
         asked = MetadataRequest([topic], allow_auto_topic_creation=False)
-        answer = (await client.send(client.get_random_node(), asked)).to_object()
+        answer = (await ask_any(client, asked)).to_object()
         (found,) = answer["topics"]
         if found["error_code"] == UnknownTopicOrPartitionError.errno:
             raise ConfigError(f"topic {topic} is not there; `stream-judge topics check`")

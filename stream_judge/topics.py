@@ -10,7 +10,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge.connection import client_options, connect
+from stream_judge.connection import ask_any, client_options, connect
 from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 
@@ -82,7 +82,7 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
         for wanted in _wanted(settings, 1):
             # Whoever only looks must not make a topic; that is the client's default.
             asked = MetadataRequest([wanted.name], allow_auto_topic_creation=False)
-            (topic,) = (await client._send_request(asked)).to_object()["topics"]
+            (topic,) = (await ask_any(client._client, asked)).to_object()["topics"]
             if topic["error_code"]:
                 lines.append((False, _missing(wanted.name, topic["error_code"])))
                 continue

@@ -44,6 +44,7 @@ _AT_A_TIME = 32
 _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _STOP_S = 2.0
+_AGAIN_S = 0.05
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
 
@@ -90,12 +91,29 @@ class TransactionalPublisher:
                 partial(sink.begin_at, starts[partition], committed.get(partition))
                 for partition, sink in sinks.items()
             )
+            await self._wait_committed(starts, committed)
         except BaseException as exc:
             await asyncio.gather(*(sink.close() for sink in sinks.values()))
             if isinstance(exc, (KafkaError, OSError)):
                 raise PublishError(f"the lanes could not be opened: {exc!r}") from exc
             raise
         return sinks
+
+    async def _wait_committed(
+        self, starts: Mapping[Partition, int], committed: Mapping[Partition, Committed]
+    ) -> None:
+        """Wait until the group's offsets are the starts; the caller's deadline bounds it.
+
+        A commit is answered before the coordinator has its marker. Until then an offset that is
+        asked for as Faust does it, without `require_stable` (KIP-447), is the old one, and Faust
+        seeks there.
+        """
+        while any(
+            partition not in committed or committed[partition].offset != start
+            for partition, start in starts.items()
+        ):
+            committed = await self._offsets.committed()
+            await asyncio.sleep(_AGAIN_S)
 
     async def stop(self) -> None:
         """Disconnect; the sinks are their lanes' to close."""
@@ -146,6 +164,12 @@ class _TransactionalSink:
     async def begin_at(self, offset: int, committed: Committed | None) -> None:
         """Take up the partition at an offset, and commit it where it is not yet."""
         if committed is None or committed.offset != offset:
+            _log.info(
+                "partition_begins",
+                partition=self._part,
+                offset=offset,
+                committed=None if committed is None else committed.offset,
+            )
             # Without an operator's word, none is committed in a new group only.
             first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
@@ -266,12 +290,16 @@ async def _throw_away(producer: Any) -> None:
     if waiter is not None:
         # Nobody will ask it any more how the transaction ended.
         waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-    with contextlib.suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(_STOP_S):
-            await producer.stop()
-            return
-    # It waits for batches that nobody will confirm any more.
-    if producer._sender is not None:
-        with contextlib.suppress(KafkaError, OSError):
-            await producer._sender.close()
-    await producer.client.close()
+    stopped = False
+    try:
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(_STOP_S):
+                await producer.stop()
+                stopped = True
+    finally:
+        # It waits for batches that nobody will confirm any more, or its lane was ended meanwhile.
+        if not stopped:
+            if producer._sender is not None:
+                with contextlib.suppress(KafkaError, OSError):
+                    await producer._sender.close()
+            await producer.client.close()

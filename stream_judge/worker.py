@@ -137,12 +137,10 @@ class Worker:
 
     async def _positions(self) -> dict[Partition, int]:
         """The next offset that is read, of each partition owned now."""
-        places = [
-            tp for tp in self._app.consumer.assignment() if tp.topic == self._settings.kafka.topic
-        ]
-        return {
-            (tp.topic, tp.partition): await self._app.consumer.position(tp) or 0 for tp in places
-        }
+        found = await self._app.consumer.positions()
+        topic = self._settings.kafka.topic
+        # Before its first seek a partition counts as unread, as long as that takes.
+        return {place: position or 0 for place, position in found.items() if place[0] == topic}
 
     def _hooks(self, pipeline: Pipeline, publisher: Publisher) -> source.Hooks:
         kafka = self._settings.kafka

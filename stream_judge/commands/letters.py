@@ -177,6 +177,7 @@ def _details(letter: DeadLetter) -> dict[str, Any]:
         **_summary(letter),
         "about": letter.about,
         "key": readable(letter.key),
-        "headers": {name: readable(content) for name, content in letter.headers},
+        # A list: Kafka allows a name twice.
+        "headers": [[name, readable(content)] for name, content in letter.headers],
         "value": readable(letter.value),
     }

@@ -66,8 +66,9 @@ class MemoryConsumer:
 
     async def stop(self) -> None: ...
 
-    def get_random_node(self) -> int:
-        return 0
+    @property
+    def cluster(self) -> Any:
+        return SimpleNamespace(brokers=lambda: [SimpleNamespace(nodeId=0)])
 
     async def send(self, node: int, request: MetadataRequest) -> Any:
         (name,) = request._topics or []

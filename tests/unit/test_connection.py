@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +16,13 @@ from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     SaslAuthenticationFailed,
     UnknownTopicOrPartitionError,
     UnsupportedSaslMechanismError,
 )
 
-from stream_judge.connection import client_options, connect
+from stream_judge.connection import ask_any, client_options, connect
 from stream_judge.errors import ConfigError, PublishError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken, TokenError
 from stream_judge.settings import read_settings
@@ -228,3 +230,38 @@ async def test_a_refusal_names_the_settings_and_no_secret(endpoint: tuple[Endpoi
     served.status, served.answer = 200, ["odd"]
     with pytest.raises(PublishError, match="without access_token"):
         await ClientCredentialsToken(url, "judge", "s3cret").token()
+
+
+class Brokers:
+    """Three brokers, of which some are away."""
+
+    def __init__(self, *away: int, error: type[KafkaError] = NodeNotReadyError) -> None:
+        self.away = away
+        self.error = error
+        self.asked: list[int] = []
+        nodes = [SimpleNamespace(nodeId=number) for number in range(3)]
+        self.cluster = SimpleNamespace(brokers=lambda: nodes)
+
+    async def send(self, node: int, request: object) -> str:
+        self.asked.append(node)
+        if node in self.away:
+            raise self.error(node)
+        return f"{node}"
+
+
+@pytest.mark.parametrize("away", [(0, 1), (1, 2), (0, 2)])
+async def test_a_question_for_any_broker_finds_the_one_that_is_there(away: tuple[int, ...]) -> None:
+    brokers = Brokers(*away)
+    for _ in range(8):
+        assert await ask_any(brokers, "who") == f"{3 - sum(away)}"
+
+
+async def test_a_question_that_no_broker_answers_fails_behind_the_last() -> None:
+    brokers = Brokers(0, 1, 2)
+    with pytest.raises(NodeNotReadyError):
+        await ask_any(brokers, "who")
+    assert sorted(brokers.asked) == [0, 1, 2]
+    refusing = Brokers(0, 1, 2, error=UnsupportedSaslMechanismError)
+    with pytest.raises(UnsupportedSaslMechanismError):
+        await ask_any(refusing, "who")
+    assert len(refusing.asked) == 1

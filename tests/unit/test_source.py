@@ -143,6 +143,14 @@ async def test_every_partition_is_read_again_from_its_commit_also_from_0(bench: 
     assert [bench.state(tp).position for tp in places] == [7, 0, 0]
 
 
+async def test_a_look_at_positions_waits_for_none(bench: Bench) -> None:
+    assert await bench.thread._positions() == {}
+    bench.assign({FAR: 7, NEW: None})
+    assert await bench.thread._positions() == {("t", 0): None, ("t", 2): None}
+    await bench.thread._seek_to_committed()
+    assert await bench.thread._positions() == {("t", 0): 7, ("t", 2): 5}
+
+
 async def test_partitions_without_a_commit_wait_for_one_fetch_together(bench: Bench) -> None:
     asked: list[tuple[TopicPartition, ...]] = []
 

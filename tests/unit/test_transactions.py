@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from stream_judge.outage import Outages
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
-from stream_judge.transactions import _TransactionalSink
+from stream_judge.transactions import TransactionalPublisher, _throw_away, _TransactionalSink
 from stream_judge.verdict import Outcome
 
 SETTINGS = KafkaSettings()
@@ -162,3 +164,62 @@ async def test_a_start_that_begins_a_group_is_marked(
     assert broker.metadata == [metadata_of(1, first=first)]
     await sink.publish(run_of(0))
     assert broker.metadata == [metadata_of(1)]
+
+
+async def test_lanes_open_only_once_their_starts_can_be_read(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (SETTINGS.topic, 0)
+    # The marker of the commit comes late: twice the group still has what it had.
+    answers = [{place: Committed(5, 1)}] * 3 + [{place: Committed(9, 2)}]
+    asked = 0
+
+    async def committed() -> dict[Partition, Committed]:
+        nonlocal asked
+        asked += 1
+        return answers[asked - 1]
+
+    async def ranges(_: object) -> dict[Partition, tuple[int, int]]:
+        return {place: (7, 9)}
+
+    monkeypatch.setattr(broker, "committed", committed)
+    monkeypatch.setattr(broker, "ranges", ranges, raising=False)
+    publisher = TransactionalPublisher(SETTINGS.model_copy(update={"on_missing_offset": "latest"}))
+    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    sinks = await publisher.open([place], 2)
+    assert (asked, set(sinks)) == (4, {place})
+    # Nothing had to be committed: nothing is waited for.
+    asked, answers[:] = 0, [{place: Committed(8, 1)}]
+    await publisher.open([place], 3)
+    assert asked == 1
+
+
+class Beyond:
+    """A producer that takes all the time there is to stop."""
+
+    def __init__(self) -> None:
+        self._txn_manager = SimpleNamespace(_transaction_waiter=None)
+        self.closed: list[str] = []
+        self._sender = SimpleNamespace(close=partial(self._close, "sender"))
+        self.client = SimpleNamespace(close=partial(self._close, "client"))
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+    async def _close(self, what: str) -> None:
+        self.closed.append(what)
+
+
+async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    producer = Beyond()
+    stopping = asyncio.create_task(_throw_away(producer))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    assert producer.closed == ["sender", "client"]
+    monkeypatch.setattr(transactions, "_STOP_S", 0.01)
+    late = Beyond()
+    await _throw_away(late)
+    assert late.closed == ["sender", "client"]
