@@ -4,10 +4,11 @@
 
 The model server is a stub without latency, so that all that is measured is the way from
 record to verdict. Throughput and CPU, the worker's and the broker's: records that lie ready,
-from the first verdict to the last, by the broker's timestamps; CPU for each record behind the
-verdicts that were read first, so without the start of the process. Latency: records that come
-at a steady pace, after every partition has had some, and then a pause. All of it shares the
-machine: broker, stub, load and reader too.
+from the first verdict to the last, as a `read_committed` reader gets them; CPU for each record
+behind the verdicts that were read first, so without the start of the process (plain Faust has
+fetched more by then than a window allows: it looks a little cheaper than it is). Latency: records
+that come at a steady pace, after every partition has had some, and then a pause, until that reader
+has their verdicts. All of it shares the machine: broker, stub, load and reader too.
 """
 
 from __future__ import annotations

@@ -158,7 +158,13 @@ class Stand:
     async def read_verdicts(
         self, count: int, *, on_batch: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, int]]:
-        """Wait for so many verdicts; (timestamp of the source, of the verdict) in milliseconds.
+        """Wait for so many verdicts: when each one's source was written, and when a reader had it.
+
+        The verdict's own timestamp would say less: the worker gives it, before the broker has
+        confirmed anything and before a transaction's end.
+
+        Returns:
+            Milliseconds since the epoch, both by this machine's clock, in the order of arrival.
 
         Args:
             count: How many.
@@ -179,10 +185,10 @@ class Stand:
             while len(found) < count:
                 if self._worker is not None and self._worker.exit_code is not None:
                     raise RuntimeError(f"the worker ended: {self.lines[-3:]}")
-                for records in (await reader.getmany(timeout_ms=500)).values():
-                    found += [
-                        (orjson.loads(r.value)["source"]["timestamp"], r.timestamp) for r in records
-                    ]
+                batch = await reader.getmany(timeout_ms=500)
+                now = time.time_ns() // 1_000_000
+                for records in batch.values():
+                    found += [(orjson.loads(r.value)["source"]["timestamp"], now) for r in records]
                 if found:
                     on_batch(len(found))
             return found

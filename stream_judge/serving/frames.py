@@ -20,9 +20,12 @@ Span = tuple[int, int]
 _LABEL = re.compile(r"[^\W_][\w-]*\s*:|[<\[{(]+\S*?\w\S*?[>\])}]+")
 _PIECES = re.compile(r"\w+|[^\w\s]")
 # SentencePiece writes its spaces as this character, and reads it as one.
-_BLANKS = r"[\s\u2581]*"
+# The braille blank has no dots: it looks like one.
+_BLANKS = r"[\s\u2581\u2800]*"
 # From the first blank on: a run of them is looked through once, not from each of them.
-_LINE_BREAK = rf"(?<![\s\u2581])(?:\u2581|[^\S\n\u2028\u2029])*[\n\u2028\u2029]{_BLANKS}"
+_LINE_BREAK = (
+    rf"(?<![\s\u2581\u2800])(?:[\u2581\u2800]|[^\S\n\u2028\u2029])*[\n\u2028\u2029]{_BLANKS}"
+)
 _SIGNS = "|/~^\ufffd"
 
 
@@ -39,9 +42,17 @@ class Frames:
             wherever their ids are, and at the beginning of a line. The model has learnt that
             a judgement comes behind them.
         tokenizer: Encodes the segments as they are in the prompt.
+        on_new_line: Whether the template begins a line for the text.
     """
 
-    def __init__(self, segments: Sequence[str], after_text: str, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        segments: Sequence[str],
+        after_text: str,
+        tokenizer: Tokenizer,
+        *,
+        on_new_line: bool = False,
+    ) -> None:
         patterns: list[str] = []
         frames: set[tuple[int, ...]] = set()
         for segment in (*segments, after_text):
@@ -51,7 +62,7 @@ class Frames:
                 frames.add(_ids_within(encoding, span))
                 if segment == after_text:
                     word = label.rstrip(":").rstrip()
-                    patterns.insert(0, _begins_a_line(word))
+                    patterns.insert(0, _begins_a_line(word, on_new_line))
                     frames.add(_ids_within(encoding, (span[0], span[0] + len(word))))
         self._pattern = re.compile("|".join(patterns)) if patterns else None
         self._endings: dict[int, list[tuple[int, ...]]] = defaultdict(list)
@@ -115,9 +126,10 @@ def _spaced(label: str) -> str:
     return _BLANKS.join(map(re.escape, _PIECES.findall(label)))
 
 
-def _begins_a_line(word: str) -> str:
+def _begins_a_line(word: str, on_new_line: bool) -> str:
     """A pattern for the word behind a line break, with its colon if it has one."""
-    return rf"{_LINE_BREAK}{_spaced(word)}(?:{_BLANKS}:)?"
+    begin = rf"(?:\A{_BLANKS}|{_LINE_BREAK})" if on_new_line else _LINE_BREAK
+    return rf"{begin}{_spaced(word)}(?:{_BLANKS}:)?"
 
 
 def _ids_within(encoding: Encoding, span: Span) -> tuple[int, ...]:

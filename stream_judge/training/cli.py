@@ -59,7 +59,7 @@ def eval_(
 
     notes = Console(stderr=True)
     scorer = RepositoryScorer(repository or resource("model_repo"))
-    notes.print(f"drawing {drawings} held-out products")
+    notes.print(f"drawing {drawings} products of the {split} split")
     pool = draw_pool(drawings, seed, scorer.pixels, split=split)
     figures = evaluate(
         scorer,
@@ -78,7 +78,8 @@ def eval_(
 
 def _show(figures: dict[str, Any]) -> None:
     console = Console()
-    table = Table("figure", "value", title="held-out judgement")
+    title = f"judgement, {figures['split']} split, seed {figures['seed']}"
+    table = Table("figure", "value", title=title)
     for name, value in figures.items():
         if isinstance(value, float):
             table.add_row(name, f"{value:.3f}")

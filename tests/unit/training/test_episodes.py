@@ -63,6 +63,34 @@ def test_a_long_text_comes_behind_titles(writer: EpisodeWriter) -> None:
     assert (lengths[:, :2].max(1) < lengths[:, 2] / 2).all()
 
 
+def test_odd_lines_stand_around_the_last_text_alone(
+    tokenizer: Tokenizer, writer: EpisodeWriter
+) -> None:
+    def texts(odd: float) -> list[list[str]]:
+        batch = writer.write(EpisodeKind("title", 3, odd=odd), 12, (6,))
+        return [
+            [tokenizer.decode([int(i) for i in row[pair == k]]) for k in range(3)]
+            for row, pair in zip(batch.ids, batch.pair, strict=True)
+        ]
+
+    # A title is one line: what has further ones, got them.
+    assert not any(
+        "\n" in text.strip().rpartition("\nanswer:")[0] for row in texts(0.0) for text in row[1:]
+    )
+    odd = [[text.strip().rpartition("\nanswer:")[0] for text in row] for row in texts(1.0)]
+    assert not any("\n" in row[1] for row in odd)
+    assert all("\n" in row[2] for row in odd)
+
+
+def test_further_writers_come_when_they_are_asked_for(writer: EpisodeWriter) -> None:
+    now, late = (
+        writer.write(EpisodeKind("title", 1, named=1.0, late=late), 24, (7,))
+        for late in (False, True)
+    )
+    assert np.array_equal(now.told, late.told)
+    assert not np.array_equal(now.ids, late.ids)
+
+
 def test_mixed_episodes_have_texts_of_several_forms(writer: EpisodeWriter) -> None:
     batch = writer.write(EpisodeKind("mixed", 4), 8, (8,))
     lengths = [

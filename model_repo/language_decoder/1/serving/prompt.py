@@ -14,7 +14,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
@@ -24,6 +24,8 @@ from .frames import Frames
 # Kept of the control and format characters: the line break, which lists and paragraphs need.
 _KEPT = "\n"
 _DROPPED_CATEGORIES = frozenset({"Cc", "Cf", "Co", "Cs", "Cn"})
+# Hangul's fillers: letters that nobody sees ("default ignorable").
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 # Unicode's own bound (UAX 15, stream-safe text): no writing puts more marks on a letter.
 _MAX_MARKS = 30
 # No marks themselves, but NFKC makes marks of them.
@@ -54,7 +56,11 @@ def clean_text(text: str, max_chars: int | None = None) -> str:
     begun = text.lstrip()[:max_chars]
     spaced = begun.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
     normal = unicodedata.normalize("NFKC", _bound_marks(spaced))
-    kept = (c for c in normal if c in _KEPT or unicodedata.category(c) not in _DROPPED_CATEGORIES)
+    kept = (
+        c
+        for c in normal
+        if c in _KEPT or (c not in _FILLERS and unicodedata.category(c) not in _DROPPED_CATEGORIES)
+    )
     # Once more, because NFKC makes up to 18 characters of one.
     return "".join(islice(kept, max_chars)).strip()
 
@@ -331,7 +337,8 @@ class PromptTokenizer:
         """Token ids of a cleaned text behind `text_prefix`, which is a frame itself."""
         prefix = self.template.text_prefix
         encoding = self._encoded(prefix + text)
-        own = sum(1 for _, end in encoding.offsets[: len(prefix)] if end <= len(prefix))
+        # A sign can be several tokens: there may be more of them than the prefix has characters.
+        own = sum(1 for _ in takewhile(lambda span: span[1] <= len(prefix), encoding.offsets))
         ids = encoding.ids
         return [*self._plain(ids[:own]), *self._frames.without(self._plain(ids[own:]))]
 
@@ -358,7 +365,8 @@ def _frames(template: PromptTemplate, tokenizer: Tokenizer) -> Frames:
         template.text_prefix,
         template.after_answer,
     )
-    return Frames(segments, template.after_text, tokenizer)
+    before = (template.after_image + template.text_prefix).rstrip(" ")
+    return Frames(segments, template.after_text, tokenizer, on_new_line=before.endswith("\n"))
 
 
 def _disarmed(tokenizer: Tokenizer) -> Tokenizer:
