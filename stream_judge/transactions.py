@@ -250,6 +250,9 @@ class _TransactionalSink:
         return False
 
     async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
+        # Whoever waits for one topic inside a transaction holds up the readers of the others.
+        for topic in sorted({self._topics[o.destination] for found in run for o in found.outputs}):
+            await self._producer.partitions_for(topic)
         await self._producer.begin_transaction()
         futures = await send_run(self._producer, self._topics, run)
         # All of them, before the offsets go: a commit ignores batches that have failed.

@@ -7,7 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import NotEnoughReplicasError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    NotEnoughReplicasError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from stream_judge import transactions
 from stream_judge.errors import PublishError
@@ -17,7 +21,7 @@ from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.transactions import TransactionalPublisher, _throw_away, _TransactionalSink
-from stream_judge.verdict import Outcome
+from stream_judge.verdict import Outcome, OutputRecord
 
 SETTINGS = KafkaSettings()
 
@@ -39,6 +43,12 @@ class Producer:
 
     async def start(self) -> None: ...
 
+    async def partitions_for(self, topic: str) -> set[int]:
+        self.broker.seen.append(topic)
+        if topic in self.broker.missing:
+            raise UnknownTopicOrPartitionError(topic)
+        return {0}
+
     async def begin_transaction(self) -> None:
         self.broker.tried += 1
         if self.broker.problem is not None:
@@ -57,6 +67,8 @@ class Broker:
         self.problem: Exception | None = None
         self.producers: list[Producer] = []
         self.tried = 0
+        self.seen: list[str] = []
+        self.missing: set[str] = set()
         self.metadata: list[str] = []
 
     async def committed(self) -> dict[Partition, Committed]:
@@ -138,6 +150,24 @@ async def test_a_refusal_is_no_outage(broker: Broker) -> None:
         await sink.publish(run_of(0))
     assert broker.tried == 4
     assert outages.names == []
+
+
+async def test_no_transaction_is_open_while_a_topic_is_waited_for(broker: Broker) -> None:
+    outages = Outages()
+    sink = await make_sink(broker, 0, outages)
+    await sink.begin_at(5, Committed(5, 1))
+    broker.missing = {SETTINGS.dead_letter_topic}
+    record = make_record(b"", key=None, partition=0, offset=5)
+    outputs = tuple(OutputRecord(to, None, b"", ()) for to in ("verdicts", "dead_letters"))
+    run = [Outcome(record, "dead_letter", "bad_event", None, outputs)]
+    publishing = asyncio.create_task(sink.publish(run))
+    async with asyncio.timeout(1):
+        while len(broker.seen) < 4:
+            await asyncio.sleep(0)
+    assert broker.tried == 0
+    assert outages.names == ["kafka"]
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
 
 
 async def test_an_idle_producer_asks_for_one_topic_and_not_for_all(broker: Broker) -> None:
