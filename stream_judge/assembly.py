@@ -9,7 +9,9 @@ from pathlib import Path
 
 import structlog
 
+from stream_judge.errors import PolicyError
 from stream_judge.freeze import FreezeTicker
+from stream_judge.images.decode import longest_s
 from stream_judge.images.loader import ImageLoader
 from stream_judge.images.patience import Patience
 from stream_judge.judge import Judge, Observer
@@ -31,16 +33,37 @@ from stream_judge.verdict import VerdictWriter
 _log = structlog.get_logger(__name__)
 
 
-def read_policies(folder: Path, mapping: Mapping) -> list[tuple[Path, PolicyFile]]:
-    """The policy files of a folder, as far as they can be checked without a model server.
+def read_policies(settings: Settings, mapping: Mapping) -> list[tuple[Path, PolicyFile]]:
+    """The policy files of the settings, as far as they can be checked without a model server.
 
     Raises:
-        PolicyError: They cannot work, or not with this mapping.
+        PolicyError: They cannot work, or not with this mapping or these settings.
     """
-    files = read_policy_files(folder)
+    files = read_policy_files(settings.policies)
     check_fields([file for _, file in files], mapping.text_fields)
     check_pictures(files)
+    _check_time(files, settings)
     return files
+
+
+def _check_time(files: list[tuple[Path, PolicyFile]], settings: Settings) -> None:
+    """See that no listing's pictures, as slow as can be, make its record count as stuck.
+
+    Raises:
+        PolicyError: They are too many for the decoders there are.
+    """
+    # The other half is for fetching them, and for starting decoders.
+    limit_s = settings.window.stall_limit_s / 2
+    for path, file in files:
+        pictures = 1 if file.images.aggregate == "primary" else file.images.max
+        needed_s = longest_s(settings.images, pictures)
+        if needed_s > limit_s:
+            raise PolicyError(
+                f"policy {path.name}: {pictures} slow pictures of one listing take the decoders "
+                f"up to {needed_s:g} s, and half of window.stall_limit_s is {limit_s:g} s: raise "
+                "that or images.decoders, or lower the policy's images.max or "
+                "images.decode_timeout_s"
+            )
 
 
 @asynccontextmanager
@@ -57,7 +80,7 @@ async def build_judge(
         ConfigError: Mapping or policies cannot work; said before any waiting.
     """
     mapping = Mapping.read(settings.mapping)
-    files = read_policies(settings.policies, mapping)
+    files = read_policies(settings, mapping)
     outages = outages or Outages()
     window = settings.window
     async with AsyncExitStack() as stack:
@@ -68,7 +91,6 @@ async def build_judge(
         stack.push_async_callback(client.close)
         model = await _wait_for_model(client, window, outages)
         patience = Patience(
-            settings.images.own_hosts,
             outages,
             first_s=window.retry_first_s,
             last_s=window.retry_last_s,

@@ -119,7 +119,7 @@ def _written(settings: Settings) -> tuple[list[Finding], _PolicyFiles]:
         return [Finding("mapping", False, exc.message)], []
     findings = [Finding("mapping", True, str(settings.mapping))]
     try:
-        files = read_policies(settings.policies, mapping)
+        files = read_policies(settings, mapping)
     except StreamJudgeError as exc:
         return [*findings, Finding("policies", False, exc.message)], []
     return [*findings, Finding("policies", True, f"{len(files)} in {settings.policies}")], files

@@ -146,12 +146,12 @@ class StoreOutError(ImageUnreachableError):
 
     Args:
         message: What happened.
-        host: Which host.
+        origin: Scheme, host and port of what is out.
     """
 
-    def __init__(self, message: str, *, host: str) -> None:
-        super().__init__(message, host=host)
-        self.host = host
+    def __init__(self, message: str, *, origin: str) -> None:
+        super().__init__(message, origin=origin)
+        self.origin = origin
 
 
 class ResolverOutError(ImageUnreachableError):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -49,11 +50,31 @@ class Outages:
             self._on_change(name, False)
 
 
+class Tells(Enum):
+    """What an attempt that ended, and met no outage, tells of the dependency.
+
+    Attributes:
+        ANSWERS: It works: who fails meanwhile fails alone.
+        REACHED: Something of it is there, or in front of it: the others may try, and none of
+            them is at fault for it.
+        NOTHING: The attempt was not at it.
+    """
+
+    ANSWERS = "answers"
+    REACHED = "reached"
+    NOTHING = "nothing"
+
+
+# Of the error that an attempt ended with, or None: it gave a result.
+Telling = Callable[[Exception | None], Tells]
+
+
 @dataclass(slots=True)
 class Failures:
     """Those of one caller of a circuit, as far as others got answers between them.
 
     Attributes:
+        tells: What the ends of this caller's attempts tell.
         answered: Answers that there had been, to anybody, at the last look.
         alone: Failures with answers to others since the one before.
         since: When the first of them was.
@@ -61,6 +82,7 @@ class Failures:
         part: What is out then, of the dependency.
     """
 
+    tells: Telling
     answered: int
     part: str
     alone: int = 0
@@ -83,8 +105,8 @@ class Circuit:
         first_s: First wait, seconds.
         last_s: Longest wait, seconds; a dependency that is back is noticed within it.
         is_outage: Whether an error is an outage; any other is the caller's to handle.
-        says_nothing: Whether one that is none tells nothing of the dependency either. Any other
-            shows that it was reached, and closes the circuit.
+        tells: What an attempt that met no outage tells of the dependency, where its caller does
+            not know better; by default that it answers, whatever is wrong with the attempt.
         alone_s: An attempt that goes on failing for so long while others get answers has met
             no outage: it fails alone. None: it is repeated for ever. Others are other callers,
             and what `call` is given to ask where there may be none.
@@ -102,7 +124,7 @@ class Circuit:
         first_s: float,
         last_s: float,
         is_outage: Callable[[Exception], bool],
-        says_nothing: Callable[[Exception], bool] = lambda exc: False,
+        tells: Telling = lambda end: Tells.ANSWERS,
         alone_s: float | None = None,
         on_retry: Callable[[Exception, float], None] = lambda exc, wait_s: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -114,7 +136,7 @@ class Circuit:
         self._first_s = first_s
         self._last_s = last_s
         self._is_outage = is_outage
-        self._says_nothing = says_nothing
+        self._tells = tells
         self._alone_s = alone_s
         self._clock = clock
         self._answered = 0
@@ -149,10 +171,15 @@ class Circuit:
             return await self.repeat(failures, attempt, answers_else)
 
     @contextmanager
-    def caller(self) -> Iterator[Failures]:
-        """Within it, the failures of one caller are counted, who may go elsewhere in between."""
+    def caller(self, tells: Telling | None = None) -> Iterator[Failures]:
+        """Within it, the failures of one caller are counted, who may go elsewhere in between.
+
+        Args:
+            tells: What the ends of its attempts tell; None: as those of all others.
+        """
         self._callers += 1
-        failures = Failures(self._answered, f"{self._part}#{self._callers}")
+        part = f"{self._part}#{self._callers}"
+        failures = Failures(tells or self._tells, self._answered, part)
         try:
             yield failures
         finally:
@@ -210,13 +237,11 @@ class Circuit:
             result = await attempt()
         except Exception as exc:
             if not self._is_outage(exc):
-                if not self._says_nothing(exc):
-                    # It was reached: whatever is wrong is wrong with this attempt.
-                    self._answer(probing=probing)
+                self._heed(failures.tells(exc), probing=probing)
                 raise
             await self._note(exc, ask, failures, probing=probing)
             return None
-        self._answer(probing=probing)
+        self._heed(failures.tells(None), probing=probing)
         return (result,)
 
     async def _note(
@@ -247,6 +272,12 @@ class Circuit:
             failures.since = self._clock()
         lasted = self._clock() - failures.since
         return failures.alone >= _ALONE_TIMES and lasted >= self._alone_s
+
+    def _heed(self, told: Tells, *, probing: bool) -> None:
+        if told is Tells.ANSWERS:
+            self._answer(probing=probing)
+        elif told is Tells.REACHED and probing:
+            self._close()
 
     def _answer(self, *, probing: bool) -> None:
         self._answered += 1

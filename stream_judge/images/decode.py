@@ -27,6 +27,8 @@ from stream_judge.processes import owned
 _FAILURES = (OSError, ValueError, asyncio.IncompleteReadError)
 # An interpreter with its imports takes a third of a second; on a machine with other work, more.
 _START_S = 60.0
+# Of one picture, at most.
+_TRIES = 2
 _SCRIPT = str(Path(decoder_child.__file__))
 
 
@@ -98,6 +100,15 @@ class _Child:
         await self.process.wait()
 
 
+def longest_s(options: ImageOptions, pictures: int) -> float:
+    """How long so many pictures, begun together, are decoded at most, seconds; without starts.
+
+    A decoder that dies when its time is nearly over makes a picture take two tries.
+    """
+    in_a_row = -(-pictures // options.decoders)
+    return _TRIES * in_a_row * options.decode_timeout_s
+
+
 @dataclass(slots=True)
 class _Seat:
     """Where a child is, or is yet to be started."""
@@ -112,9 +123,9 @@ class ImageDecoder:
     its turn over both of its tries: it goes behind nobody.
 
     A child that dies, hangs or runs out of memory costs the one picture it was at. A picture is
-    blamed for a death, or for taking too long, only when a child that was started for it fails
-    at it too: a child can also be killed, or starved, by the machine. A child that does not start
-    is the machine's fault, and no picture's time runs before it has.
+    blamed for taking too long only when a child that was started for it does not finish it, and
+    for a death only at the second one: the machine kills fresh children, too. A child that does
+    not start is the machine's fault, and no picture's time runs before it has.
 
     Args:
         options: Number of processes and their limits.
@@ -153,8 +164,8 @@ class ImageDecoder:
 
         Raises:
             ImageTooLargeError: More pixels, or more memory, than allowed.
-            ImageDecodeError: Not a picture of an allowed format, or two decoders died of it or
-                did not finish.
+            ImageDecodeError: Not a picture of an allowed format, or two decoders died of it, or
+                one that was started for it did not finish.
             EnvironmentProblem: No child can be started, and there is no patience.
         """
         async with place.turn(len(data)):
@@ -167,6 +178,7 @@ class ImageDecoder:
     async def _decoded(self, data: bytes, seat: _Seat) -> Decoded:
         failures = 0
         while True:
+            fresh = seat.child is None
             started = self._freeze.now()
             try:
                 return await self._attempt(data, seat)
@@ -176,7 +188,9 @@ class ImageDecoder:
             if late and self._freeze.frozen_since(started):
                 continue
             failures += 1
-            if failures > 1:
+            # Slow pictures in a row each meet the fresh child that the one before has left: with
+            # another try for each, those of one listing would hold the decoders twice as long.
+            if failures >= _TRIES or (late and fresh):
                 what = "took too long to decode" if late else "killed two decoders"
                 raise ImageDecodeError(f"the picture {what}") from failure
 

@@ -35,7 +35,7 @@ from stream_judge.images.guard import AddressGuard, host_of
 from stream_judge.images.line import Place
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
-from stream_judge.images.probe import StoreProbe
+from stream_judge.images.probe import StoreProbe, origin_of, tells
 from stream_judge.images.resolver import Canary, GuardedResolver
 from stream_judge.images.turns import Slots, Turn
 
@@ -85,16 +85,15 @@ class ImageFetcher:
         freeze: FreezeTicker | None = None,
     ) -> None:
         self._options = options
-        self._own_hosts = frozenset(host.lower() for host in options.own_hosts)
         self._canary = Canary(options.resolver_canary)
-        self._patience = patience or Patience(options.own_hosts)
+        self._patience = patience or Patience()
         self._freeze = freeze or FreezeTicker()
         self._guard = AddressGuard(
             options.allowed_hosts, options.allowed_networks, options.allowed_ports
         )
         self._resolver = GuardedResolver(self._guard)
         self._slots = Slots(options.max_connections, options.max_connections_per_host)
-        self._probe = StoreProbe(self._ask)
+        self._probe = StoreProbe(self._ask, options.own_hosts, options.allowed_ports)
         self._own_session: aiohttp.ClientSession | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -158,6 +157,7 @@ class ImageFetcher:
                     hops[0],
                     partial(self._attempt, hops, turn),
                     lambda: self._probe.answers(hops[-1]),
+                    partial(tells, hops),
                 )
             except StoreOutError:
                 # It was waited for already, and comes to nobody else: see `Patience`.
@@ -194,12 +194,12 @@ class ImageFetcher:
     async def _blamed(self, failure: ImageError, url: URL, turn: Turn) -> ImageError:
         """The failure, or the outage of the operator's that it comes of.
 
-        Whose host it was is that of the last redirect, not of the URL in the event.
+        Whose it was is told by the last redirect, not by the URL in the event.
         """
-        host = host_of(url)
-        if host in self._own_hosts and not isinstance(failure, ImageAnswerError):
+        if self._probe.owns(url) and not isinstance(failure, ImageAnswerError):
             turn.refund()
-            return StoreOutError(f"{host} is out: {failure.message}", host=host)
+            origin = origin_of(url)
+            return StoreOutError(f"{origin} is out: {failure.message}", origin=origin)
         # A resolver that hangs shows as a time-out.
         nameless = isinstance(failure, (ImageTimeoutError, NameUnresolvedError))
         if nameless and not await self._canary.sings():
@@ -215,8 +215,7 @@ class ImageFetcher:
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 raise _mapped(exc) from exc
             if isinstance(found, bytes):
-                if host_of(hops[-1]) in self._own_hosts:
-                    self._probe.came(hops[-1])
+                self._probe.came(hops[-1])
                 return found
             hops.append(self._guard.parse(str(found)))
         raise ImageUrlError(f"more than {self._options.max_redirects} redirects")
@@ -239,7 +238,7 @@ class ImageFetcher:
     @asynccontextmanager
     async def _requested(self, url: URL, turn: Turn) -> AsyncIterator[aiohttp.ClientResponse]:
         """The head of an answer; within it, a slot is held, and the body can be read."""
-        own = host_of(url) in self._own_hosts
+        own = self._probe.owns(url)
         session = self._own_session if own else self._session
         if session is None:
             raise BrokenInvariantError("pictures are fetched before start()")
@@ -252,6 +251,8 @@ class ImageFetcher:
         """The status that a URL of an own host is answered with, and some of a body behind it."""
         turn = self._turn()
         try:
+            # The probe also asks at origins that no event named.
+            self._guard.parse(str(url))
             async with turn.attempt(), self._requested(url, turn) as answer:
                 # A store that stalls behind its head does not answer.
                 with contextlib.suppress(asyncio.IncompleteReadError):
@@ -277,7 +278,7 @@ def _check_status(status: int) -> None:
         return
     if status in (408, 425, 429) or status >= 500:
         raise ImageUnreachableError(f"the host answers {status}")
-    raise ImageNotFoundError(f"the host answers {status}")
+    raise ImageNotFoundError(f"the host answers {status}", status=status)
 
 
 def _mapped(exc: Exception) -> StreamJudgeError:

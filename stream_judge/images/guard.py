@@ -84,7 +84,11 @@ def is_public(address: Address) -> bool:
 
 
 def host_of(url: URL) -> str:
-    """The host of a URL, in lower case; empty if it names none."""
+    """The host of a URL, in lower case; empty if it names none.
+
+    A dot at its end stays: such a name is not completed, and can lead elsewhere than the same
+    one without.
+    """
     return (url.raw_host or "").lower()
 
 

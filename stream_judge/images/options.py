@@ -16,7 +16,7 @@ _NAME = r"^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$"
 def _host(given: str) -> str:
     """A host in the form in which URLs' hosts are compared with it."""
     if re.fullmatch(_NAME, given):
-        return given
+        return given.lower()
     try:
         return IPv6Address(given.removeprefix("[").removesuffix("]")).compressed
     except ValueError:
@@ -26,7 +26,16 @@ def _host(given: str) -> str:
         ) from None
 
 
-Host = Annotated[str, AfterValidator(_host)]
+def _in_both_forms(given: frozenset[str]) -> frozenset[str]:
+    """Names with a dot at their end, also as most URLs write them.
+
+    Not the other way round: `minio.media` without a dot may be a name inside a cluster, which
+    the resolver completes, and `minio.media.` anybody's who registers it.
+    """
+    return given | {host.removesuffix(".") for host in given}
+
+
+Hosts = Annotated[frozenset[Annotated[str, AfterValidator(_host)]], AfterValidator(_in_both_forms)]
 
 
 class ImageOptions(BaseModel):
@@ -34,7 +43,7 @@ class ImageOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    allowed_hosts: frozenset[Host] = Field(
+    allowed_hosts: Hosts = Field(
         frozenset(),
         description="Hosts, by name or address, whose URLs may also lead to non-public addresses "
         "and name any port (a private object store).",
@@ -48,7 +57,7 @@ class ImageOptions(BaseModel):
         frozenset({80, 443}),
         description="Ports that URLs may name, but for those of allowed_hosts.",
     )
-    own_hosts: frozenset[Host] = Field(
+    own_hosts: Hosts = Field(
         frozenset(),
         description="Hosts of the operator's own picture store: while one of them is out, "
         "records wait for it.",

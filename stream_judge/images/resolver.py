@@ -124,14 +124,7 @@ class GuardedResolver(AbstractResolver):
             begun.set()
             infos = await asyncio.get_running_loop().run_in_executor(
                 self._threads,
-                partial(
-                    socket.getaddrinfo,
-                    host,
-                    port,
-                    family=family,
-                    type=socket.SOCK_STREAM,
-                    flags=socket.AI_ADDRCONFIG,
-                ),
+                partial(_looked_up, host, port, family),
             )
         return [
             ResolveResult(
@@ -144,6 +137,18 @@ class GuardedResolver(AbstractResolver):
             )
             for found, _, proto, _, address in infos
         ]
+
+
+def _looked_up(host: str, port: int, family: int) -> list[tuple[Any, ...]]:
+    try:
+        return socket.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except socket.gaierror:
+        # With no file left for the question, too, the system says that there is no such name.
+        # Opening one here says so by an error of the machine's: no seller is to blame for that.
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+        raise
 
 
 def domain_of(host: str) -> str:

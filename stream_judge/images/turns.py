@@ -64,7 +64,8 @@ class Turn:
         time_s: For one attempt, seconds.
         spare_s: Waiting at sellers' hosts that takes no time of any attempt, seconds.
         place: Says when there is room for another picture; a wait for that takes no time of
-            anybody's, and no slot. None: always.
+            anybody's, and no slot. Room comes of decoding alone, which needs no slot, so nobody
+            waits in a circle. None: always.
     """
 
     def __init__(
@@ -115,11 +116,12 @@ class Turn:
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[None]:
-        """Within it, others have the slot; it is waited for again at the end."""
+        """Within it, others have the slot; it, and room, are waited for again at the end."""
         with self._waiting(free=self._own):
             await self._held.aclose()
             yield
-            await self._held.enter_async_context(self._slots.one(self._host))
+        # What others downloaded meanwhile may have taken the room there was.
+        await self._enter()
 
     @contextmanager
     def _waiting(self, *, free: bool) -> Iterator[None]:

@@ -243,7 +243,9 @@ def test_a_place_is_read() -> None:
     assert parse_place("product-updates/3/1207") == ("product-updates", 3, 1207)
 
 
-@pytest.mark.parametrize("text", ["product-updates", "a/b/1", "a/1", "/1/2", "a/1/-2", "a/1/\u00b2", "a/\u2460/2"])
+@pytest.mark.parametrize(
+    "text", ["product-updates", "a/b/1", "a/1", "/1/2", "a/1/-2", "a/1/\u00b2", "a/\u2460/2"]
+)
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="TOPIC/PARTITION/OFFSET"):
         parse_place(text)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from stream_judge.outage import Circuit, Outages
+from stream_judge.outage import Circuit, Outages, Tells
 
 
 class OutError(Exception):
@@ -267,6 +267,30 @@ async def test_where_nobody_gets_an_answer_nobody_fails_alone() -> None:
     assert await asyncio.gather(*(circuit.call(server.answer) for _ in range(9))) == ["here"] * 9
 
 
+async def test_what_only_reaches_it_closes_a_circuit_and_blames_nobody() -> None:
+    clock = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += 3600.0
+        server.out = clock[0] < 100 * 3600.0
+        await asyncio.sleep(0)
+
+    outages, server = Outages(), Server()
+    circuit = store_circuit(outages, sleep, clock)
+    waiting = asyncio.create_task(circuit.call(server.answer))
+
+    async def refused() -> str:
+        raise ValueError
+
+    while not waiting.done():
+        was_open = circuit.is_open
+        with circuit.caller(lambda end: Tells.REACHED) as failures, pytest.raises(ValueError):
+            await circuit.repeat(failures, refused)
+        assert not (was_open and circuit.is_open)
+        await asyncio.sleep(0)
+    assert await waiting == "here"
+
+
 async def test_an_error_that_says_nothing_leaves_a_circuit_as_it_is() -> None:
     outages, waits = Outages(), []
 
@@ -279,7 +303,7 @@ async def test_an_error_that_says_nothing_leaves_a_circuit_as_it_is() -> None:
         first_s=0.2,
         last_s=1.0,
         is_outage=lambda exc: isinstance(exc, OutError),
-        says_nothing=lambda exc: isinstance(exc, ValueError),
+        tells=lambda end: Tells.NOTHING if isinstance(end, ValueError) else Tells.ANSWERS,
         sleep=sleep,
     )
     errors: list[Exception] = [OutError(), ValueError("elsewhere"), OutError()]

@@ -18,7 +18,7 @@ from PIL import Image
 from stream_judge.errors import EnvironmentProblem, ImageDecodeError
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images import decode, decoder_child
-from stream_judge.images.decode import Decoded, ImageDecoder, _Child
+from stream_judge.images.decode import Decoded, ImageDecoder, _Child, longest_s
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.spec import PixelSpec
@@ -73,19 +73,80 @@ async def test_a_decoder_that_the_machine_kills_costs_nothing(decoder: ImageDeco
     assert (await decoded(decoder)).width == WIDTH
 
 
-@pytest.mark.parametrize(
-    ("failure", "message"),
-    [(ConnectionResetError("died"), "killed two"), (TimeoutError(), "too long")],
-)
-async def test_a_picture_is_blamed_once_two_decoders_failed_at_it(
-    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
+async def test_a_picture_is_blamed_once_two_decoders_died_of_it(
+    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asking = Asking(monkeypatch, 3, failure)
-    with pytest.raises(ImageDecodeError, match=message):
+    asking = Asking(monkeypatch, 3, ConnectionResetError("died"))
+    with pytest.raises(ImageDecodeError, match="killed two"):
         await decoded(decoder)
     # Once more failed, once right.
     assert (await decoded(decoder)).width == WIDTH
     assert len(set(asking.children)) == 4
+
+
+class Stub:
+    """A child that is told what its pictures do."""
+
+    process = SimpleNamespace(returncode=None)
+
+    def __init__(self, asked: list[Stub]) -> None:
+        self.served = 0
+        self._asked = asked
+
+    async def ask(self, data: bytes, spec: PixelSpec) -> Decoded:
+        self._asked.append(self)
+        if data == b"slow":
+            raise TimeoutError
+        if data == b"deadly":
+            raise ConnectionResetError("died")
+        self.served += 1
+        return Decoded(1, 1, np.zeros((1, 1, 3), np.uint8))
+
+    async def kill(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def asked(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> list[Stub]:
+    """The children that were asked, one entry for each try; none of them is a process."""
+    found: list[Stub] = []
+
+    async def start() -> Any:
+        return Stub(found)
+
+    monkeypatch.setattr(decoder, "_start_child", start)
+    return found
+
+
+async def test_slow_pictures_in_a_row_take_one_try_each_behind_the_first(
+    decoder: ImageDecoder, asked: list[Stub]
+) -> None:
+    await decoded(decoder, b"good")
+    for _ in range(3):
+        with pytest.raises(ImageDecodeError, match="too long"):
+            await decoded(decoder, b"slow")
+    # The first slow one met a decoder that had served before, and had another.
+    assert len(asked) == 1 + 2 + 1 + 1
+    assert asked[1] is asked[0]
+    assert len(set(asked)) == 4
+
+
+async def test_a_picture_that_a_decoder_died_of_has_another_try_though_that_one_was_fresh(
+    decoder: ImageDecoder, asked: list[Stub]
+) -> None:
+    with pytest.raises(ImageDecodeError, match="killed two"):
+        await decoded(decoder, b"deadly")
+    assert len(set(asked)) == 2
+
+
+@pytest.mark.parametrize(
+    ("decoders", "pictures", "tries"), [(1, 1, 2), (1, 50, 100), (2, 50, 50), (2, 5, 6), (4, 1, 2)]
+)
+def test_the_longest_that_pictures_of_one_listing_are_decoded(
+    decoders: int, pictures: int, tries: int
+) -> None:
+    options = ImageOptions(decoders=decoders, decode_timeout_s=3.0)
+    assert longest_s(options, pictures) == tries * 3.0
 
 
 async def test_the_second_decoder_is_a_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +176,7 @@ class Frozen(FreezeTicker):
 async def test_a_decoder_that_is_late_after_a_freeze_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    Asking(monkeypatch, 2, TimeoutError())
+    Asking(monkeypatch, 1, TimeoutError())
     decoder = ImageDecoder(OPTIONS, PixelSpec(16), freeze=Frozen())
     try:
         assert (await decoded(decoder)).width == WIDTH
@@ -171,7 +232,7 @@ async def test_a_machine_that_starts_no_decoders_is_waited_for(
 ) -> None:
     machine, outages = Machine(monkeypatch), Outages()
     machine.failure = failure
-    patience = Patience((), outages, first_s=0.001, last_s=0.002)
+    patience = Patience(outages, first_s=0.001, last_s=0.002)
     decoder = ImageDecoder(OPTIONS, PixelSpec(16), patience)
     decoding = asyncio.create_task(decoded(decoder))
     try:

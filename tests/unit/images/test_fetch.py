@@ -63,7 +63,7 @@ async def host() -> AsyncIterator[Host]:
 
 
 async def fetched(options: ImageOptions, urls: list[str], outages: Outages) -> list[bytes]:
-    patience = Patience(options.own_hosts, outages, first_s=0.001, last_s=0.002)
+    patience = Patience(outages, first_s=0.001, last_s=0.002)
     fetcher = ImageFetcher(options, patience)
     await fetcher.start()
     try:
@@ -77,7 +77,8 @@ async def test_pictures_that_wait_for_a_connection_are_not_late(
     host: Host, own: frozenset[str]
 ) -> None:
     changes: list[str] = []
-    options = OPTIONS.model_copy(update={"own_hosts": own})
+    ports = frozenset({host.port})
+    options = OPTIONS.model_copy(update={"own_hosts": own, "allowed_ports": ports})
     urls = [host.url(f"/{i}.png") for i in range(20)]
     found = await fetched(options, urls, Outages(lambda name, out: changes.append(name)))
     assert found == [b"picture"] * 20
@@ -118,7 +119,8 @@ async def test_only_connections_to_own_hosts_are_kept(
     host: Host, own: bool, connections: int
 ) -> None:
     own_hosts = frozenset({"127.0.0.1"}) if own else frozenset()
-    fetcher = ImageFetcher(OPTIONS.model_copy(update={"own_hosts": own_hosts}))
+    update = {"own_hosts": own_hosts, "allowed_ports": frozenset({host.port})}
+    fetcher = ImageFetcher(OPTIONS.model_copy(update=update))
     await fetcher.start()
     try:
         for i in range(3):
@@ -175,7 +177,8 @@ async def test_a_machine_that_opens_no_connection_is_waited_for(
 
     monkeypatch.setattr("stream_judge.images.guard.socket.socket", scarce)
     own_hosts = frozenset({"127.0.0.1"}) if own else frozenset()
-    options = OPTIONS.model_copy(update={"own_hosts": own_hosts})
+    update = {"own_hosts": own_hosts, "allowed_ports": frozenset({host.port})}
+    options = OPTIONS.model_copy(update=update)
     assert await fetched(options, [host.url("/a.png")], outages) == [b"picture"]
     assert tries == 6
     assert changes == [("machine", True), ("machine", False)]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
+from yarl import URL
 
-from stream_judge.images.guard import AddressGuard
+from stream_judge.errors import ImageBlockedError, ImageUrlError
+from stream_judge.images.guard import AddressGuard, host_of
 from stream_judge.images.options import ImageOptions
 
 WRONG = (
@@ -31,6 +33,8 @@ def test_a_host_that_no_url_could_have_is_refused(name: str, host: str) -> None:
     [
         ("MinIO.internal", "http://minio.internal:9000/a.jpg"),
         ("object_store", "http://object_store:9000/a.jpg"),
+        ("store.internal.", "http://store.internal:9000/a.jpg"),
+        ("Store.internal.", "http://store.INTERNAL.:9000/a.jpg"),
         ("10.1.2.3", "http://10.1.2.3:9000/a.jpg"),
         ("::1", "http://[::1]:9000/a.jpg"),
         ("[::1]", "http://[::1]:9000/a.jpg"),
@@ -41,3 +45,21 @@ def test_a_host_that_is_taken_opens_its_ports(host: str, url: str) -> None:
     options = ImageOptions(allowed_hosts=frozenset({host}))
     guard = AddressGuard(options.allowed_hosts, (), options.allowed_ports)
     assert guard.parse(url).port == 9000
+
+
+def test_an_own_host_with_a_dot_at_its_end_is_that_of_urls_with_and_without_it() -> None:
+    options = ImageOptions(own_hosts=frozenset({"Store.internal."}))
+    for url in ("http://store.internal/a.jpg", "http://STORE.internal./a.jpg"):
+        assert host_of(URL(url)) in options.own_hosts
+
+
+def test_a_dot_that_only_the_url_has_makes_another_host_of_it() -> None:
+    # Without the dot a cluster's resolver completes it; with the dot it is a name on the
+    # Internet, and whoever has that could point it anywhere.
+    options = ImageOptions(allowed_hosts=frozenset({"minio.media"}))
+    guard = AddressGuard(options.allowed_hosts, (), options.allowed_ports)
+    guard.resolved("minio.media", ["10.0.0.9"])
+    with pytest.raises(ImageBlockedError):
+        guard.resolved("minio.media.", ["10.0.0.9"])
+    with pytest.raises(ImageUrlError, match="port 9000"):
+        guard.parse("http://minio.media.:9000/a.jpg")

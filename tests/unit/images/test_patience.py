@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from yarl import URL
 
 from stream_judge import freeze
 from stream_judge.errors import (
+    ImageError,
     ImageNotFoundError,
     ImageTimeoutError,
     ImageUnreachableError,
@@ -25,8 +30,9 @@ from stream_judge.images.fetch import ImageFetcher
 from stream_judge.images.guard import AddressGuard
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
+from stream_judge.images.probe import origin_of, tells
 from stream_judge.images.resolver import GuardedResolver
-from stream_judge.outage import Outages
+from stream_judge.outage import Outages, Tells
 
 
 class Names:
@@ -109,8 +115,13 @@ OPTIONS = ImageOptions(
 )
 
 
+def options_of(store: Store, **more: Any) -> ImageOptions:
+    """With the store's port among those that are its own from the start."""
+    return OPTIONS.model_copy(update={"allowed_ports": frozenset({store.port}), **more})
+
+
 def make_patience(outages: Outages) -> Patience:
-    return Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002)
+    return Patience(outages, first_s=0.001, last_s=0.002)
 
 
 @pytest.fixture
@@ -119,8 +130,8 @@ async def outages() -> Outages:
 
 
 @pytest.fixture
-async def fetcher(outages: Outages) -> AsyncIterator[ImageFetcher]:
-    found = ImageFetcher(OPTIONS, make_patience(outages))
+async def fetcher(store: Store, outages: Outages) -> AsyncIterator[ImageFetcher]:
+    found = ImageFetcher(options_of(store), make_patience(outages))
     await found.start()
     yield found
     await found.close()
@@ -143,8 +154,8 @@ async def test_an_own_store_that_is_out_is_waited_for(
 async def test_one_picture_of_an_own_store_that_never_comes_is_waited_for_only_so_long(
     names: Names, store: Store, outages: Outages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002, alone_s=0.1)
-    fetcher = ImageFetcher(OPTIONS, patience)
+    patience = Patience(outages, first_s=0.001, last_s=0.002, alone_s=0.1)
+    fetcher = ImageFetcher(options_of(store), patience)
     await fetcher.start()
     store.broken = "/broken.png"
     host = f"http://pictures.test:{store.port}"
@@ -170,10 +181,10 @@ async def test_one_picture_of_an_own_store_that_never_comes_is_waited_for_only_s
 
 
 @pytest.fixture
-async def impatient(outages: Outages) -> AsyncIterator[ImageFetcher]:
+async def impatient(store: Store, outages: Outages) -> AsyncIterator[ImageFetcher]:
     """Waits for a tenth of a second for one picture of an own store that does not come."""
-    patience = Patience(OPTIONS.own_hosts, outages, first_s=0.001, last_s=0.002, alone_s=0.1)
-    found = ImageFetcher(OPTIONS, patience)
+    patience = Patience(outages, first_s=0.001, last_s=0.002, alone_s=0.1)
+    found = ImageFetcher(options_of(store), patience)
     await found.start()
     yield found
     await found.close()
@@ -230,8 +241,9 @@ async def test_a_picture_that_broke_after_it_came_does_not_tell_of_itself(
 async def test_a_refusal_in_front_of_a_store_that_is_out_tells_nothing(
     names: Names, store: Store, impatient: ImageFetcher, outages: Outages, status: int
 ) -> None:
-    store.broken, store.elsewhere = "/broken.png", status
-    url = f"http://pictures.test:{store.port}/broken.png"
+    url = f"http://pictures.test:{store.port}/a.png"
+    assert await impatient.fetch(url) == b"picture"
+    store.broken, store.elsewhere = "/a.png", status
     fetching = asyncio.create_task(impatient.fetch(url))
     assert await never(fetching)
     assert outages.names == ["object_store"]
@@ -257,6 +269,73 @@ async def test_a_picture_that_times_out_alone_is_given_up(
     assert await impatient.fetch(f"{host}/a.png") == b"picture"
     with pytest.raises(StoreOutError, match="in time"):
         await asyncio.wait_for(impatient.fetch(f"{host}/stall"), 10)
+
+
+def wrong(store: Store) -> list[str]:
+    """URLs of the store's host at which there is no store."""
+    return [
+        "https://pictures.test/a.png",
+        "http://pictures.test:1/a.png",
+        f"https://pictures.test:{store.port}/a.png",
+        f"http://seller.test:{store.port}/to/pictures.test:1",
+    ]
+
+
+async def held(fetcher: ImageFetcher, urls: list[str]) -> list[Any]:
+    """What becomes of pictures, within 5 s."""
+    fetching = (fetcher.fetch(url) for url in urls)
+    return await asyncio.wait_for(asyncio.gather(*fetching, return_exceptions=True), 5)
+
+
+@pytest.mark.parametrize("ports", [frozenset({80, 443}), frozenset({1})])
+async def test_a_url_of_the_store_with_a_wrong_port_or_scheme_holds_no_record(
+    names: Names, store: Store, outages: Outages, ports: frozenset[int]
+) -> None:
+    patience = Patience(outages, first_s=0.001, last_s=0.002, alone_s=0.1)
+    fetcher = ImageFetcher(OPTIONS.model_copy(update={"allowed_ports": ports}), patience)
+    await fetcher.start()
+    assert await fetcher.fetch(f"http://pictures.test:{store.port}/b.png") == b"picture"
+    found = await held(fetcher, wrong(store))
+    await fetcher.close()
+    assert all(isinstance(exc, ImageUnreachableError) for exc in found)
+    assert outages.names == []
+
+
+async def test_nor_does_one_that_comes_before_any_picture(
+    names: Names, store: Store, impatient: ImageFetcher, outages: Outages
+) -> None:
+    found = await held(impatient, wrong(store))
+    assert all(isinstance(exc, ImageUnreachableError) for exc in found)
+    assert outages.names == []
+
+
+async def test_a_port_that_nobody_named_is_the_stores_once_a_picture_came_from_it(
+    names: Names, store: Store, outages: Outages
+) -> None:
+    fetcher = ImageFetcher(OPTIONS, make_patience(outages))
+    await fetcher.start()
+    url = f"http://pictures.test:{store.port}/a.png"
+    store.status = 503
+    with pytest.raises(ImageUnreachableError, match="503"):
+        await asyncio.wait_for(fetcher.fetch(url), 5)
+    store.status = 200
+    assert await fetcher.fetch(url) == b"picture"
+    store.asked = 0
+    store.on_ask = lambda: setattr(store, "status", 503 if store.asked < 12 else 200)
+    assert await fetcher.fetch(url) == b"picture"
+    assert store.asked >= 12
+    await fetcher.close()
+
+
+async def test_a_store_that_is_out_at_the_start_is_waited_for(
+    names: Names, store: Store, impatient: ImageFetcher, outages: Outages
+) -> None:
+    store.status = store.elsewhere = 503
+    url = f"http://pictures.test:{store.port}/a.png"
+    fetching = asyncio.create_task(impatient.fetch(url))
+    assert await never(fetching)
+    store.status = 200
+    assert await fetching == b"picture"
 
 
 async def test_a_picture_that_an_own_store_does_not_have_is_gone(
@@ -301,6 +380,34 @@ async def test_a_resolver_that_is_out_is_waited_for(
     names.dead = set()
     assert await fetching == b"picture"
     assert outages.names == []
+
+
+@pytest.mark.parametrize("host", ["seller.test", "pictures.test"])
+async def test_a_machine_without_files_for_a_lookup_is_waited_for(
+    names: Names, store: Store, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    changes: list[tuple[str, bool]] = []
+    outages = Outages(lambda name, out: changes.append((name, out)))
+    fetcher = ImageFetcher(options_of(store), make_patience(outages))
+    await fetcher.start()
+    real, tries = socket.socket, 0
+
+    def scarce(*args: Any, **kwargs: Any) -> socket.socket:
+        nonlocal tries
+        if sys._getframe(1).f_code.co_name != "_looked_up":
+            return real(*args, **kwargs)
+        tries += 1
+        if tries == 6:
+            names.dead = set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    # The system calls every name an unknown one then.
+    names.dead = {host}
+    monkeypatch.setattr("stream_judge.images.resolver.socket.socket", scarce)
+    assert await fetcher.fetch(f"http://{host}:{store.port}/a.png") == b"picture"
+    assert tries == 6
+    assert changes == [("machine", True), ("machine", False)]
+    await fetcher.close()
 
 
 async def test_one_name_is_looked_up_once_at_a_time(names: Names) -> None:
@@ -392,8 +499,8 @@ async def test_an_own_store_behind_a_redirect_is_waited_for(
 
 
 async def test_an_own_host_is_known_in_any_case(names: Names, store: Store) -> None:
-    options = OPTIONS.model_copy(update={"own_hosts": frozenset({"Pictures.TEST"})})
-    patience = Patience(options.own_hosts, Outages(), first_s=0.001, last_s=0.002)
+    options = options_of(store, own_hosts=frozenset({"Pictures.TEST"}))
+    patience = Patience(Outages(), first_s=0.001, last_s=0.002)
     fetcher = ImageFetcher(options, patience)
     await fetcher.start()
 
@@ -407,7 +514,8 @@ async def test_an_own_host_is_known_in_any_case(names: Names, store: Store) -> N
         await fetcher.close()
 
 
-TWO = frozenset({"a.test", "b.test"})
+def out(host: str) -> StoreOutError:
+    return StoreOutError("out", origin=f"http://{host}.test:80")
 
 
 class ByTurns:
@@ -422,7 +530,7 @@ class ByTurns:
         await asyncio.sleep(0)
         if self.tried > self._times:
             return b"picture"
-        raise StoreOutError("out", host="ab"[self.tried % 2] + ".test")
+        raise out("ab"[self.tried % 2])
 
 
 async def no() -> bool:
@@ -433,28 +541,37 @@ async def yes() -> bool:
     return True
 
 
+def of(*urls: str) -> Callable[[str, Exception | None], Tells]:
+    """Tells of attempts that are led to these URLs."""
+    return partial(tells, list(map(URL, urls)))
+
+
 @pytest.mark.parametrize("url", ["http://seller.test/x", "http://a.test/x", "http://b.test/x"])
 async def test_a_redirect_that_leads_to_two_own_hosts_by_turns_waits_for_both(url: str) -> None:
     changes: list[tuple[str, bool]] = []
     outages = Outages(lambda name, out: changes.append((name, out)))
-    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002)
+    patience = Patience(outages, first_s=0.001, last_s=0.002)
     waits: list[float] = []
-    for store in patience._stores.values():
+    for host in "ab":
+        store = patience._store(f"http://{host}.test:80")
         store._on_retry = lambda exc, wait_s: waits.append(wait_s)
     attempt = ByTurns(12)
-    assert await patience.call(URL(url), attempt, no) == b"picture"
+    assert await patience.call(URL(url), attempt, no, of(url)) == b"picture"
     assert attempt.tried == 13
     # Each failure was followed by a wait.
     assert len(waits) == 12
     assert changes[0] == ("object_store", True)
 
 
+SELLER = "http://seller.test/x"
+
+
 async def test_a_picture_that_fails_at_two_own_hosts_by_turns_is_at_fault_itself() -> None:
     outages = Outages()
-    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002, alone_s=0.01)
+    patience = Patience(outages, first_s=0.001, last_s=0.002, alone_s=0.01)
     attempt = ByTurns(10**6)
     with pytest.raises(StoreOutError):
-        await asyncio.wait_for(patience.call(URL("http://seller.test/x"), attempt, yes), 5)
+        await asyncio.wait_for(patience.call(URL(SELLER), attempt, yes, of(SELLER)), 5)
     assert attempt.tried >= 5
     assert outages.names == []
 
@@ -462,7 +579,7 @@ async def test_a_picture_that_fails_at_two_own_hosts_by_turns_is_at_fault_itself
 async def test_an_own_store_that_fails_does_not_say_that_the_resolver_works() -> None:
     changes: list[tuple[str, bool]] = []
     outages = Outages(lambda name, out: changes.append((name, out)))
-    patience = Patience(TWO, outages, first_s=0.001, last_s=0.002)
+    patience = Patience(outages, first_s=0.001, last_s=0.002)
     left = 10
 
     async def seller() -> bytes:
@@ -474,13 +591,105 @@ async def test_an_own_store_that_fails_does_not_say_that_the_resolver_works() ->
         nonlocal left
         left -= 1
         if left > 0:
-            raise StoreOutError("no name resolves", host="a.test")
+            raise out("a")
         return b"picture"
 
     calls = [
-        patience.call(URL("http://seller.test/x"), seller, no),
-        patience.call(URL("http://a.test/x"), store, no),
+        patience.call(URL(SELLER), seller, no, of(SELLER)),
+        patience.call(URL("http://a.test/x"), store, no, of("http://a.test/x")),
     ]
     assert await asyncio.gather(*calls) == [b"picture"] * 2
     resolver = [out for name, out in changes if name == "resolver"]
     assert resolver == [True, False]
+
+
+Attempt = Callable[[list[URL]], Awaitable[bytes]]
+
+
+async def waits_out(other: Attempt, *, start: str = SELLER) -> tuple[bool, list[bool]]:
+    """Whether a picture of a store that is out is waited for while `other` attempts go on.
+
+    Also returns the changes of the outage.
+    """
+    changes: list[bool] = []
+    outages = Outages(lambda name, out: changes.append(out))
+    patience = Patience(outages, first_s=0.001, last_s=0.002, alone_s=0.02)
+
+    async def down() -> bytes:
+        raise out("a")
+
+    async def others() -> None:
+        while True:
+            hops = [URL(start)]
+            with contextlib.suppress(ImageError):
+                await patience.call(URL(start), partial(other, hops), no, partial(tells, hops))
+            await asyncio.sleep(0)
+
+    store = "http://a.test/x"
+    waiting = asyncio.create_task(patience.call(URL(store), down, no, of(store)))
+    going_on = asyncio.create_task(others())
+    await asyncio.wait({waiting}, timeout=0.4)
+    waits = not waiting.done()
+    for task in (waiting, going_on):
+        task.cancel()
+    await asyncio.gather(waiting, going_on, return_exceptions=True)
+    return waits, changes
+
+
+class OnceLedThere:
+    """A seller's host that redirects to the store once, and answers itself from then on."""
+
+    def __init__(self, end: Exception | None) -> None:
+        self._end = end
+        self._led: set[int] = set()
+
+    async def __call__(self, hops: list[URL]) -> bytes:
+        del hops[1:]
+        await asyncio.sleep(0)
+        if id(hops) not in self._led:
+            self._led.add(id(hops))
+            hops.append(URL("http://a.test/y"))
+            raise out("a")
+        if self._end is not None:
+            raise self._end
+        return b"picture"
+
+
+@pytest.mark.parametrize("end", [ImageNotFoundError("404", status=404), None])
+async def test_what_a_seller_answers_is_no_answer_of_the_store(end: Exception | None) -> None:
+    waits, changes = await waits_out(OnceLedThere(end))
+    assert waits
+    assert changes[0] is True
+    assert False not in changes[:-1]
+
+
+async def test_a_refusal_of_another_picture_blames_none_of_a_store_that_is_out() -> None:
+    async def refused(hops: list[URL]) -> bytes:
+        raise ImageNotFoundError("the host answers 403", status=403)
+
+    waits, _ = await waits_out(refused, start="http://a.test/private")
+    assert waits
+
+
+async def test_a_picture_of_another_port_blames_none_of_a_store_that_is_out() -> None:
+    async def came(hops: list[URL]) -> bytes:
+        return b"picture"
+
+    waits, changes = await waits_out(came, start="https://a.test/x")
+    assert waits
+    assert False not in changes[:-1]
+
+
+async def test_a_picture_that_the_store_gives_another_shows_that_one_fails_alone() -> None:
+    async def came(hops: list[URL]) -> bytes:
+        await asyncio.sleep(0)
+        return b"picture"
+
+    waits, _ = await waits_out(came, start="http://a.test/x")
+    assert not waits
+
+
+def test_sellers_have_no_circuits_made() -> None:
+    patience = Patience()
+    asyncio.run(patience.call(URL(SELLER), yes, no, of(SELLER)))  # type: ignore[arg-type]  # any result
+    assert origin_of(URL(SELLER)) not in patience._stores

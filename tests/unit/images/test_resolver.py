@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -153,3 +154,23 @@ async def test_closing_ends_lookups_that_wait_for_a_thread(
         await resolver.close()
         await asyncio.wait(dead)
     assert not resolver._pending
+
+
+@pytest.mark.parametrize("files", [0, 1])
+async def test_a_machine_without_files_says_nothing_of_a_name(
+    server: NameServer, resolver: GuardedResolver, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    real = socket.socket
+
+    def opened(*args: Any) -> socket.socket:
+        if not files:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(*args)
+
+    # With no file left the system calls every name an unknown one.
+    server.dead = {"seller.test"}
+    server.gate.set()
+    monkeypatch.setattr(socket, "socket", opened)
+    with pytest.raises(OSError) as caught:
+        await resolver.resolve("a.seller.test", 80)
+    assert caught.value.errno == (socket.EAI_AGAIN if files else errno.EMFILE)

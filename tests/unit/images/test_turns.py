@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from stream_judge.images.line import Place
+from stream_judge.images.line import Line, Place
 from stream_judge.images.turns import Slots, Turn, aside
 
 
@@ -171,3 +171,92 @@ async def test_a_wait_for_room_holds_no_slot_and_takes_no_time() -> None:
     full.free.set()
     await waiting
     assert entered.is_set()
+
+
+class Traveller:
+    """A download that steps aside for a lookup, and notes where it is."""
+
+    def __init__(self, slots: Slots, place: Place) -> None:
+        self.looked_up = asyncio.Event()
+        self.steps: list[str] = []
+        self._turn = Turn(slots, time_s=60.0, spare_s=60.0, place=place)
+
+    async def go(self) -> None:
+        async with self._turn.attempt(), self._turn.slot("a", own=False):
+            self.steps.append("began")
+            async with aside():
+                await self.looked_up.wait()
+            self.steps.append("came back")
+
+
+async def test_whoever_stepped_aside_waits_for_room_again_and_holds_no_slot_meanwhile() -> None:
+    slots, full = Slots(1, 1), Full()
+    full.free.set()
+    traveller = Traveller(slots, cast(Place, full))
+    task = asyncio.create_task(traveller.go())
+    await settle()
+    full.free.clear()
+    traveller.looked_up.set()
+    await settle()
+    assert traveller.steps == ["began"]
+    async with asyncio.timeout(1), slots.one("a"):
+        pass
+    full.free.set()
+    await task
+    assert traveller.steps == ["began", "came back"]
+
+
+async def test_a_cancel_while_room_is_waited_for_again_leaves_no_slot_taken() -> None:
+    slots, full = Slots(1, 1), Full()
+    full.free.set()
+    traveller = Traveller(slots, cast(Place, full))
+    task = asyncio.create_task(traveller.go())
+    await settle()
+    full.free.clear()
+    traveller.looked_up.set()
+    await settle()
+    await cancel(task)
+    assert traveller.steps == ["began"]
+    assert not slots._lines
+
+
+async def test_the_first_in_line_comes_back_however_full_it_is() -> None:
+    slots, line = Slots(1, 1), Line(1, 10)
+    with line.place() as first, line.place() as second:
+        traveller = Traveller(slots, first)
+        traveller.looked_up.set()
+        async with second.turn(10):
+            assert not second.has_room()
+            async with asyncio.timeout(1):
+                await traveller.go()
+
+
+async def test_lookups_let_no_more_downloads_begin_than_there_is_room_for() -> None:
+    slots, line, may_decode = Slots(2, 2), Line(1, 10), asyncio.Event()
+    downloaded: list[int] = []
+
+    async def load(number: int) -> None:
+        with line.place() as place:
+            turn = Turn(slots, time_s=60.0, spare_s=60.0, place=place)
+            async with turn.attempt(), turn.slot(f"{number}.example", own=False):
+                async with aside():
+                    await asyncio.sleep(0)
+                downloaded.append(number)
+                await asyncio.sleep(0)
+            async with place.turn(10):
+                await may_decode.wait()
+
+    tasks = [asyncio.create_task(load(number)) for number in range(30)]
+    for _ in range(10):
+        await settle()
+    # Those that were under way when the first ten bytes waited, as many as there are slots.
+    assert len(downloaded) <= 2
+    # Some give up, the first in line too: nobody waits in a circle all the same.
+    await cancel(*tasks[::3])
+    may_decode.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(not task.cancelled() for task in tasks) == 20
+    assert set(downloaded) >= {number for number in range(30) if number % 3}
+    assert not slots._lines
+    assert line._bytes == 0
