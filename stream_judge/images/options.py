@@ -59,8 +59,8 @@ class ImageOptions(BaseModel):
     )
     own_hosts: Hosts = Field(
         frozenset(),
-        description="Hosts of the operator's own picture store: while one of them is out, "
-        "records wait for it.",
+        description="Hosts of the operator's own picture store, at the ports 80, 443 and those of "
+        "allowed_ports: while one of them is out, records wait for it.",
     )
     resolver_canary: str | None = Field(
         None,
