@@ -9,6 +9,10 @@ After any failed transaction the producer is thrown away. A time-out, too, can l
 being shut out; sequence numbers of a failed batch are not given back; and an answer that
 was lost may have been a success. Only the committed offset, read after a new producer was
 opened, tells what happened.
+
+Apache Kafka 4.3 can forget an offset whose transaction it has confirmed: when a broker is stopped
+in good order right behind the answer, the outcomes are there after its return and the offset is
+not. So what was confirmed is kept in mind, too (`Progress`).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -60,6 +65,8 @@ class TransactionalPublisher:
         self._settings = settings
         self._outages = outages or Outages()
         self._offsets = GroupOffsets(settings)
+        # Of all partitions that this process ever owned.
+        self._progress: dict[Partition, Progress] = {}
 
     async def start(self) -> None:
         """Connect.
@@ -77,7 +84,12 @@ class TransactionalPublisher:
             return {}
         sinks = {
             partition: _TransactionalSink(
-                self._settings, self._offsets, partition, generation, self._outages
+                self._settings,
+                self._offsets,
+                partition,
+                generation,
+                self._outages,
+                self._progress,
             )
             for partition in sorted(partitions)
         }
@@ -86,7 +98,8 @@ class TransactionalPublisher:
             # Only now: former owners are shut out, what they left open is decided.
             committed = await self._offsets.committed()
             ranges = await self._offsets.ranges(sinks)
-            starts = start_offsets(committed, ranges, generation, self._settings.on_missing_offset)
+            known = committed | self._forgotten(committed, sinks)
+            starts = start_offsets(known, ranges, generation, self._settings.on_missing_offset)
             await _gather(
                 partial(sink.begin_at, starts[partition], committed.get(partition))
                 for partition, sink in sinks.items()
@@ -98,6 +111,23 @@ class TransactionalPublisher:
                 raise PublishError(f"the lanes could not be opened: {exc!r}") from exc
             raise
         return sinks
+
+    def _forgotten(
+        self, committed: Mapping[Partition, Committed], partitions: Iterable[Partition]
+    ) -> dict[Partition, Committed]:
+        """What the broker had confirmed to this process, and has forgotten."""
+        result = {}
+        for partition in partitions:
+            progress, found = self._progress.get(partition), committed.get(partition)
+            if progress is not None and progress.is_forgotten(found):
+                _log.warning(
+                    "commit_forgotten",
+                    partition="{}/{}".format(*partition),
+                    confirmed=progress.position,
+                    committed=None if found is None else found.offset,
+                )
+                result[partition] = Committed(progress.position, progress.generation)
+        return result
 
     async def _wait_committed(
         self, starts: Mapping[Partition, int], committed: Mapping[Partition, Committed]
@@ -120,6 +150,32 @@ class TransactionalPublisher:
         await self._offsets.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the broker has confirmed a partition's outcomes to one of its lanes.
+
+    Attributes:
+        position: The offset behind the last confirmed run, or where the lane began.
+        generation: Of the lane's assignment.
+        before: What the group had committed when the lane began.
+    """
+
+    position: int
+    generation: int
+    before: Committed | None
+
+    def is_forgotten(self, found: Committed | None) -> bool:
+        """Whether the group's offset is one that lies before what was confirmed.
+
+        It is the lane's own, or the one from before it: whoever else had owned the partition
+        meanwhile would have committed another, or done nothing.
+        """
+        if found is None:
+            return self.before is None
+        own = found.generation == self.generation or found == self.before
+        return own and found.offset < self.position
+
+
 class _TransactionalSink:
     """The sink of one partition in one assignment."""
 
@@ -130,8 +186,11 @@ class _TransactionalSink:
         partition: Partition,
         generation: int,
         outages: Outages,
+        progress: dict[Partition, Progress],
     ) -> None:
         self._outages = outages
+        self._progress = progress
+        self._before: Committed | None = None
         self._settings = settings
         self._offsets = offsets
         self._partition = partition
@@ -174,7 +233,8 @@ class _TransactionalSink:
             first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
                 await self._transact((), offset, first=first)
-        self._position = offset
+        self._before = committed
+        self._confirm(offset)
 
     async def publish(self, run: Sequence[Outcome]) -> None:
         """See `Sink.publish`.
@@ -213,7 +273,7 @@ class _TransactionalSink:
                     ) from exc
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
-                self._position = end
+                self._confirm(end)
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
@@ -239,15 +299,19 @@ class _TransactionalSink:
             found = (await self._offsets.committed()).get(self._partition)
         offset = found.offset if found is not None else None
         if offset == end:
-            self._position = end
+            self._confirm(end)
             return True
-        if offset != self._position:
+        if offset != self._position and not self._progress[self._partition].is_forgotten(found):
             await self.close()
             raise LaneLostError(
                 f"{name_run(run)}: the group has committed {offset}, this worker {self._position}; "
                 "another one owns the partition"
             )
         return False
+
+    def _confirm(self, position: int) -> None:
+        self._position = position
+        self._progress[self._partition] = Progress(position, self._generation, self._before)
 
     async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
         # Whoever waits for one topic inside a transaction holds up the readers of the others.

@@ -14,13 +14,18 @@ from aiokafka.errors import (
 )
 
 from stream_judge import transactions
-from stream_judge.errors import PublishError
+from stream_judge.errors import LaneLostError, PublishError
 from stream_judge.offsets import Committed, metadata_of
 from stream_judge.outage import Outages
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
-from stream_judge.transactions import TransactionalPublisher, _throw_away, _TransactionalSink
+from stream_judge.transactions import (
+    Progress,
+    TransactionalPublisher,
+    _throw_away,
+    _TransactionalSink,
+)
 from stream_judge.verdict import Outcome, OutputRecord
 
 SETTINGS = KafkaSettings()
@@ -93,7 +98,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 async def make_sink(
     broker: Any, number: int, outages: Outages, settings: KafkaSettings = SETTINGS
 ) -> _TransactionalSink:
-    sink = _TransactionalSink(settings, broker, (settings.topic, number), 1, outages)
+    sink = _TransactionalSink(settings, broker, (settings.topic, number), 1, outages, {})
     await sink.open()
     return sink
 
@@ -222,6 +227,90 @@ async def test_lanes_open_only_once_their_starts_can_be_read(
     asked, answers[:] = 0, [{place: Committed(8, 1)}]
     await publisher.open([place], 3)
     assert asked == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "forgotten"),
+    [
+        # The lane's own last but one, and what it began behind.
+        (Committed(7, 1), True),
+        (Committed(5, 0), True),
+        # Nothing is missing.
+        (Committed(9, 1), False),
+        # Somebody else's, or an operator's.
+        (Committed(7, 2), False),
+        (Committed(6, 0), False),
+        (Committed(7, -1), False),
+        (None, False),
+    ],
+)
+def test_what_a_broker_forgot_is_told_from_what_another_owner_did(
+    found: Committed | None, forgotten: bool
+) -> None:
+    assert Progress(9, 1, Committed(5, 0)).is_forgotten(found) is forgotten
+    assert Progress(9, 1, None).is_forgotten(None)
+
+
+async def test_a_lane_goes_on_behind_what_was_confirmed_and_forgotten(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (SETTINGS.topic, 0)
+    sink = await make_sink(broker, 0, Outages())
+    await sink.begin_at(5, Committed(5, 0))
+    await sink.publish(run_of(0))
+    # The next run meets a broker that comes back without the last offset.
+    answer = Committed(5, 0)
+
+    async def committed() -> dict[Partition, Committed]:
+        return {place: answer}
+
+    monkeypatch.setattr(broker, "committed", committed)
+    await sink.close()
+    record = make_record(b"", key=None, partition=0, offset=6)
+    await sink.publish([Outcome(record, "judged", "above_publish", "publish", ())])
+    # The same offset, as another owner's: then this lane has lost its partition.
+    answer = Committed(5, 2)
+    await sink.close()
+    later = make_record(b"", key=None, partition=0, offset=7)
+    with pytest.raises(LaneLostError, match="has committed 5, this worker 7"):
+        await sink.publish([Outcome(later, "judged", "above_publish", "publish", ())])
+
+
+async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (SETTINGS.topic, 0)
+    found = Committed(5, 1)
+
+    async def committed() -> dict[Partition, Committed]:
+        return {place: found}
+
+    async def ranges(_: object) -> dict[Partition, tuple[int, int]]:
+        return {place: (0, 9)}
+
+    begun: list[int] = []
+
+    class Sink(_TransactionalSink):
+        async def begin_at(self, offset: int, committed: Committed | None) -> None:
+            nonlocal found
+            await super().begin_at(offset, committed)
+            begun.append(offset)
+            found = Committed(offset, self._generation)
+
+    monkeypatch.setattr(transactions, "_TransactionalSink", Sink)
+    monkeypatch.setattr(broker, "committed", committed)
+    monkeypatch.setattr(broker, "ranges", ranges, raising=False)
+    publisher = TransactionalPublisher(SETTINGS)
+    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    sinks = await publisher.open([place], 1)
+    await sinks[place].publish(run_of(0))
+    found = Committed(5, 1)
+    await publisher.open([place], 2)
+    assert begun == [5, 6]
+    # Judged by another meanwhile: what this process remembers is of no account.
+    found = Committed(8, 3)
+    await publisher.open([place], 4)
+    assert begun == [5, 6, 8]
 
 
 class Beyond:
