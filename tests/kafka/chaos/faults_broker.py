@@ -157,6 +157,17 @@ async def coordinators_move(storm: Storm) -> None:
         await node.start()
 
 
+@fault(own=True, nodes=3)
+async def brokers_roll(storm: Storm) -> None:
+    """Each of three brokers is stopped in good order and started again, as for an upgrade."""
+    for share, node in zip((0.15, 0.4, 0.65), storm.cluster.kafka.nodes, strict=True):
+        await storm.until(share)
+        async with storm.fault():
+            await node.stop()
+            await asyncio.sleep(2)
+        await node.start()
+
+
 async def _without_letters(storm: Storm) -> None:
     await create_one(storm.settings, storm.settings.topic, storm.options.partitions)
     await create_one(storm.settings, storm.settings.verdict_topic, storm.options.partitions)
