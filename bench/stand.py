@@ -163,12 +163,12 @@ class Stand:
         The verdict's own timestamp would say less: the worker gives it, before the broker has
         confirmed anything and before a transaction's end.
 
-        Returns:
-            Milliseconds since the epoch, both by this machine's clock, in the order of arrival.
-
         Args:
             count: How many.
             on_batch: Told how many there are by now, from the first on.
+
+        Returns:
+            Milliseconds since the epoch, both by this machine's clock, in the order of arrival.
         """
         reader = AIOKafkaConsumer(
             bootstrap_servers=self.settings.bootstrap_servers,

@@ -49,9 +49,9 @@ SHORT: Mix = tuple(
     (weight, replace(kind, sparse=True), episodes + episodes // 3 * (kind.form == "title"))
     for weight, kind, episodes in WHOLE
 )
-# In the end: further writers, odd lines, and listings of every form behind samples that are
-# titles. From the start on, these slowed all learning down: after as many steps values of
-# mentions were told at .93 instead of .98, and unseen phrasings read worse, not better.
+# In the end: further writers, listings of every form behind samples that are titles, and odd
+# lines. With the first two from the start on, values of mentions were told at .93 after 2,800
+# steps instead of at .98.
 ENDING: Mix = tuple(
     (weight, replace(kind, odd=_ODD, late=True), episodes)
     for weight, kind, episodes in (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from stream_judge.embedded.kafka import KafkaNode
 from tests.kafka.chaos.fault import fault
 from tests.kafka.chaos.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, Rule
 from tests.kafka.chaos.storm import Storm
@@ -149,22 +151,23 @@ async def broker_disk_full(storm: Storm) -> None:
 @fault(own=True, nodes=3)
 async def coordinators_move(storm: Storm) -> None:
     """Each of three brokers is killed in turn: coordinators and leaders move."""
-    for share, node in zip((0.15, 0.4, 0.65), storm.cluster.kafka.nodes, strict=True):
-        await storm.until(share)
-        async with storm.fault():
-            await node.kill()
-            await asyncio.sleep(4)
-        await node.start()
+    await _in_turn(storm, KafkaNode.kill, away_s=4)
 
 
 @fault(own=True, nodes=3)
 async def brokers_roll(storm: Storm) -> None:
     """Each of three brokers is stopped in good order and started again, as for an upgrade."""
+    await _in_turn(storm, KafkaNode.stop, away_s=2)
+
+
+async def _in_turn(
+    storm: Storm, end: Callable[[KafkaNode], Awaitable[None]], *, away_s: float
+) -> None:
     for share, node in zip((0.15, 0.4, 0.65), storm.cluster.kafka.nodes, strict=True):
         await storm.until(share)
         async with storm.fault():
-            await node.stop()
-            await asyncio.sleep(2)
+            await end(node)
+            await asyncio.sleep(away_s)
         await node.start()
 
 

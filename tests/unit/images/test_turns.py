@@ -189,8 +189,8 @@ class Traveller:
             self.steps.append("came back")
 
 
-async def test_whoever_stepped_aside_waits_for_room_again_and_holds_no_slot_meanwhile() -> None:
-    slots, full = Slots(1, 1), Full()
+async def come_back_to_no_room(slots: Slots, full: Full) -> tuple[Traveller, asyncio.Task[None]]:
+    """One who stepped aside while there was room, and is back."""
     full.free.set()
     traveller = Traveller(slots, cast(Place, full))
     task = asyncio.create_task(traveller.go())
@@ -199,6 +199,12 @@ async def test_whoever_stepped_aside_waits_for_room_again_and_holds_no_slot_mean
     traveller.looked_up.set()
     await settle()
     assert traveller.steps == ["began"]
+    return traveller, task
+
+
+async def test_whoever_stepped_aside_waits_for_room_again_and_holds_no_slot_meanwhile() -> None:
+    slots, full = Slots(1, 1), Full()
+    traveller, task = await come_back_to_no_room(slots, full)
     async with asyncio.timeout(1), slots.one("a"):
         pass
     full.free.set()
@@ -208,13 +214,7 @@ async def test_whoever_stepped_aside_waits_for_room_again_and_holds_no_slot_mean
 
 async def test_a_cancel_while_room_is_waited_for_again_leaves_no_slot_taken() -> None:
     slots, full = Slots(1, 1), Full()
-    full.free.set()
-    traveller = Traveller(slots, cast(Place, full))
-    task = asyncio.create_task(traveller.go())
-    await settle()
-    full.free.clear()
-    traveller.looked_up.set()
-    await settle()
+    traveller, task = await come_back_to_no_room(slots, full)
     await cancel(task)
     assert traveller.steps == ["began"]
     assert not slots._lines
