@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-from aiokafka.structs import OffsetAndMetadata
+from aiokafka.errors import KafkaError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from stream_judge.connection import client_options, connect
 from stream_judge.errors import OffsetError, StreamJudgeError
@@ -20,6 +20,8 @@ from stream_judge.settings import KafkaSettings
 _AGAIN_S = 0.1
 _MARK = "sj-generation="
 _FIRST = ";first"
+# A topic's name, and partition, offset, metadata and error of each partition.
+_TopicOffsets = tuple[str, list[tuple[int, int, str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +87,33 @@ class GroupOffsets:
         Raises:
             KafkaError: The broker does not tell.
         """
-        answer = await self._group_offsets()
-        return {
-            (tp.topic, tp.partition): _committed(found.offset, found.metadata)
-            for tp, found in answer.items()
-            if tp.topic == self._settings.topic and found.offset >= 0
-        }
-
-    async def _group_offsets(self) -> dict[TopicPartition, OffsetAndMetadata]:
         while True:
             try:
-                found: dict[TopicPartition, OffsetAndMetadata]
-                found = await self._admin.list_consumer_group_offsets(self._settings.application)
-                return found
+                answer = await self._ask()
+                break
             except KafkaError as exc:
                 if not exc.retriable:
                     raise
             await asyncio.sleep(_AGAIN_S)
+        return {
+            (topic, partition): _committed(offset, metadata)
+            for topic, found in answer
+            for partition, offset, metadata, _ in found
+            if topic == self._settings.topic and offset >= 0
+        }
+
+    async def _ask(self) -> list[_TopicOffsets]:
+        # Not `list_consumer_group_offsets`: that overlooks the answer's error, and so takes a
+        # coordinator that is still loading for a group that has committed nothing.
+        group = self._settings.application
+        coordinator = await self._admin.find_coordinator(group)
+        request = OffsetFetchRequest(group, None)
+        answer = await self._admin._send_request(request, coordinator)
+        errors = [answer.error_code, *(row[3] for _, found in answer.topics for row in found)]
+        for code in filter(None, errors):
+            raise for_code(code)(f"offsets of group {group}")
+        topics: list[_TopicOffsets] = answer.topics
+        return topics
 
     async def ranges(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """First offset that is there, and the one behind the last, of each partition.

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+
+from stream_judge import offsets
 from stream_judge.errors import OffsetError
-from stream_judge.offsets import Committed, metadata_of, start_offsets
+from stream_judge.offsets import Committed, GroupOffsets, metadata_of, start_offsets
 from stream_judge.offsets import _committed as committed_in
+from stream_judge.settings import KafkaSettings
 
 A, B = ("t", 0), ("t", 1)
 RANGES = {A: (10, 50), B: (0, 20)}
@@ -76,3 +86,47 @@ def test_with_one_outcome_the_group_is_no_new_one() -> None:
 def test_a_first_start_that_the_log_has_lost_since_is_for_the_operator() -> None:
     with pytest.raises(OffsetError, match="offset 9 is committed, the log has 10 to 50"):
         start_offsets({A: Committed(9, 4, first=True)}, RANGES, 5, None)
+
+
+class Coordinator:
+    """Stands for the administrative client: gives answers, the last one again and again."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def find_coordinator(self, group: str) -> int:
+        return 3
+
+    async def _send_request(self, request: Any, node: int) -> Any:
+        assert node == 3
+        self.asked += 1
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def answer(*rows: tuple[int, int, str, int], error: int = 0) -> Any:
+    return SimpleNamespace(error_code=error, topics=[("t", list(rows))] if rows else [])
+
+
+async def committed_at(coordinator: Coordinator) -> dict[tuple[str, int], Committed]:
+    group = GroupOffsets(KafkaSettings(topic="t"))
+    group._admin = coordinator
+    return await group.committed()
+
+
+@pytest.mark.parametrize(
+    "unready", [GroupLoadInProgressError.errno, NotCoordinatorForGroupError.errno]
+)
+async def test_a_coordinator_that_is_not_ready_is_no_group_without_offsets(
+    unready: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offsets, "_AGAIN_S", 0.0)
+    whole = answer((0, 12, "", 0), (1, -1, "", 0))
+    coordinator = Coordinator(answer(error=unready), answer((0, -1, "", unready)), whole)
+    assert await committed_at(coordinator) == {A: Committed(12, -1)}
+    assert coordinator.asked == 3
+
+
+async def test_a_group_that_may_not_be_read_is_no_group_without_offsets() -> None:
+    with pytest.raises(GroupAuthorizationFailedError):
+        await committed_at(Coordinator(answer(error=GroupAuthorizationFailedError.errno)))
