@@ -33,6 +33,7 @@ from stream_judge.errors import (
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.guard import AddressGuard, host_of
 from stream_judge.images.line import Place
+from stream_judge.images.lookup import make_lookup
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.probe import StoreProbe, origin_of, tells
@@ -85,13 +86,14 @@ class ImageFetcher:
         freeze: FreezeTicker | None = None,
     ) -> None:
         self._options = options
-        self._canary = Canary(options.resolver_canary)
+        look_up = make_lookup(options.name_servers)
+        self._canary = Canary(options.resolver_canary, look_up)
         self._patience = patience or Patience()
         self._freeze = freeze or FreezeTicker()
         self._guard = AddressGuard(
             options.allowed_hosts, options.allowed_networks, options.allowed_ports
         )
-        self._resolver = GuardedResolver(self._guard)
+        self._resolver = GuardedResolver(self._guard, look_up)
         self._slots = Slots(options.max_connections, options.max_connections_per_host)
         self._probe = StoreProbe(self._ask, options.own_hosts, options.allowed_ports)
         self._own_session: aiohttp.ClientSession | None = None

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 
 #: Characters of a URL; a longer one is no picture of a listing.
 MAX_URL = 4_096
@@ -35,6 +44,43 @@ def _in_both_forms(given: frozenset[str]) -> frozenset[str]:
     return given | {host.removesuffix(".") for host in given}
 
 
+@dataclass(frozen=True, slots=True)
+class NameServer:
+    """Where a name server answers, by UDP and TCP.
+
+    Attributes:
+        address: Its address.
+        port: Its port.
+    """
+
+    address: IPv4Address | IPv6Address
+    port: int = 53
+
+    def __str__(self) -> str:
+        if self.port == 53:
+            return str(self.address)
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+def _name_server(given: Any) -> Any:
+    """A name server as people write it: an address, or one with a port."""
+    if not isinstance(given, str):
+        return given
+    with contextlib.suppress(ValueError):
+        return NameServer(ip_address(given))
+    host, _, port = given.rpartition(":")
+    with contextlib.suppress(ValueError):
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+        if re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536:
+            return NameServer(address, int(port))
+    raise ValueError(
+        f"{given!r} is no address of a name server: write it as 192.0.2.1, 192.0.2.1:5353, "
+        "2001:db8::1 or [2001:db8::1]:5353"
+    )
+
+
+NameServers = tuple[Annotated[NameServer, BeforeValidator(_name_server), PlainSerializer(str)], ...]
 Hosts = Annotated[frozenset[Annotated[str, AfterValidator(_host)]], AfterValidator(_in_both_forms)]
 
 
@@ -61,6 +107,11 @@ class ImageOptions(BaseModel):
         frozenset(),
         description="Hosts of the operator's own picture store, at the ports 80, 443 and those of "
         "allowed_ports: while one of them is out, records wait for it.",
+    )
+    name_servers: NameServers = Field(
+        (),
+        description="Addresses (and :port) of name servers that are asked in place of the "
+        "system's resolver, in this order; the hosts file and search domains count no more.",
     )
     resolver_canary: str | None = Field(
         None,

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from stream_judge.images.guard import AddressGuard
+from stream_judge.images.lookup import Lookup
 from stream_judge.images.turns import Slots, aside
 
 # A name server that answers nothing holds a thread for as long as the system waits (10 s and
@@ -51,10 +52,12 @@ class GuardedResolver(AbstractResolver):
 
     Args:
         guard: Says which addresses are allowed.
+        look_up: Knows the addresses; called in the threads.
     """
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, look_up: Lookup) -> None:
         self._guard = guard
+        self._find = look_up
         self._threads = ThreadPoolExecutor(_THREADS, "names")
         self._slots = Slots(_THREADS, _THREADS_OF_DOMAIN)
         self._pending: dict[_Key, _Lookup] = {}
@@ -122,33 +125,20 @@ class GuardedResolver(AbstractResolver):
         host, port, family = key
         async with self._slots.one(domain_of(host)):
             begun.set()
-            infos = await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                partial(_looked_up, host, port, family),
+            addresses = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._find, host, family
             )
         return [
             ResolveResult(
                 hostname=host,
-                host=str(address[0]),
+                host=address,
                 port=port,
                 family=found,
-                proto=proto,
+                proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for found, _, proto, _, address in infos
+            for found, address in addresses
         ]
-
-
-def _looked_up(host: str, port: int, family: int) -> list[tuple[Any, ...]]:
-    try:
-        return socket.getaddrinfo(
-            host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-    except socket.gaierror:
-        # With no file left for the question, too, the system says that there is no such name.
-        # Opening one here says so by an error of the machine's: no seller is to blame for that.
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
-        raise
 
 
 def domain_of(host: str) -> str:
@@ -163,10 +153,12 @@ class Canary:
 
     Args:
         name: Host name; None says that the resolver always works.
+        look_up: What sellers' names are looked up with.
     """
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, name: str | None, look_up: Lookup) -> None:
         self._name = name
+        self._find = look_up
         # Apart from the sellers' lookups, which may take all threads there are.
         self._thread = ThreadPoolExecutor(1, "canary")
         self._pending: asyncio.Task[bool] | None = None
@@ -185,7 +177,7 @@ class Canary:
     async def _look_up(self, name: str) -> bool:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, socket.getaddrinfo, name, None)
+            await loop.run_in_executor(self._thread, self._find, name, socket.AF_UNSPEC)
         except OSError:
             return False
         return True

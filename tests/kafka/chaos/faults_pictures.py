@@ -49,9 +49,13 @@ async def seller_names_dead(storm: Storm) -> None:
     picture=_sound,
 )
 async def resolver_out(storm: Storm) -> None:
-    """No name resolves for 10 s, the operator's canary neither: nothing becomes unjudgeable."""
+    """The name server fails for 5 s, then is silent for 10: nothing becomes unjudgeable."""
     await storm.until(0.3)
+    asked = len(storm.names.asked)
     async with storm.fault():
-        storm.names_out.touch()
+        storm.names.out = "fails"
+        await asyncio.sleep(5)
+        storm.names.out = "silent"
         await asyncio.sleep(10)
-        storm.names_out.unlink()
+        storm.names.out = ""
+    assert len(storm.names.asked) > asked, "no name was looked up meanwhile"

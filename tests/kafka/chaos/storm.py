@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -34,8 +33,11 @@ from tests.kafka.chaos.load import TITLE, LoadGenerator, LoadPlan
 from tests.kafka.chaos.logs import read_committed, read_outcomes, read_source
 from tests.kafka.chaos.topics import delete_source
 from tests.kafka.chaos.watch import Looks, Watch
+from tests.name_server import NameServer
 
 _HERE = Path(__file__).parent
+# A shop whose own name server never answers: whoever asks for it gets no answer either.
+_NAMELESS = frozenset({"dead-dns.shop.test."})
 _ROOT = _HERE.parents[2]
 _PROGRAMS = {"faust": _ROOT / "bench/plain_faust.py"}
 _WORKER = _HERE / "worker_process.py"
@@ -139,7 +141,7 @@ class Storm:
         triton: The stub of a model server; `latency` says how long it takes.
         real: The real one.
         name: What stands in the names of its topics, group and transactional ids.
-        names_out: While this file is there, no name resolves; from `run` on.
+        names: The name server that the workers ask: shops are on loopback.
     """
 
     def __init__(
@@ -185,7 +187,7 @@ class Storm:
         # Other workers write other verdicts.
         terms = Terms(self.settings.max_record_bytes, judged)
         self._terms = None if options.publisher in _PROGRAMS else terms
-        self.names_out = Path()
+        self.names = NameServer("shop.test.", ["127.0.0.1"], silent=_NAMELESS)
 
     @property
     def done(self) -> int:
@@ -250,14 +252,14 @@ class Storm:
         await (create(self) if create else self.create_topics())
         server = self.real or self.triton
         await server.start()
-        with tempfile.TemporaryDirectory(prefix="storm-") as folder:
-            self.names_out = Path(folder) / "names-out"
-            self.crew.env = self._environment() | self.crew.env
-            try:
-                problem = await self._blow(act)
-            finally:
-                await self.crew.stop()
-                await server.stop()
+        await self.names.start()
+        self.crew.env = self._environment() | self.crew.env
+        try:
+            problem = await self._blow(act)
+        finally:
+            await self.crew.stop()
+            await server.stop()
+            self.names.stop()
         found = await self._check(done=not problem)
         if problem:
             found.say(problem)
@@ -347,7 +349,7 @@ class Storm:
             "STREAM_JUDGE_WEB__PORT": "0",
             "STREAM_JUDGE_WINDOW__DRAIN_TIMEOUT_S": "2",
             "STREAM_JUDGE_WINDOW__RETRY_LAST_S": "2",
-            "CHAOS_NAMES_OUT": str(self.names_out),
+            "STREAM_JUDGE_IMAGES__NAME_SERVERS": f'["127.0.0.1:{self.names.port}"]',
         }
 
 

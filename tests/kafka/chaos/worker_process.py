@@ -1,7 +1,6 @@
 """A worker as it is, with pictures and accidents of the storm's.
 
-Environment: `CHAOS_PICTURES=real` fetches pictures for true, and while the file
-`CHAOS_NAMES_OUT` is there, no name resolves; otherwise every URL is a grey picture.
+Environment: `CHAOS_PICTURES=real` fetches pictures for true; otherwise every URL is a grey picture.
 `CHAOS_ACCIDENT=place:number:what` does something at the n-th time that a place is come to:
 places are "sent" (inside a transaction, before its offsets), "commit" (before it is
 committed), "committed" (before its records are acked), "assign" and "revoke" (inside the
@@ -13,11 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,32 +102,11 @@ class Accident:
         return wrapped
 
 
-def _install_names(flag: Path) -> None:
-    """Names of the storm's shops lead to loopback, or nowhere while the flag is there."""
-    resolve = socket.getaddrinfo
-
-    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        name = host.decode() if isinstance(host, bytes) else host
-        if not isinstance(name, str) or not name.endswith(".test"):
-            return resolve(host, *args, **kwargs)
-        if name.startswith("dead-dns"):
-            # A seller's name server that never answers; a real resolver gives up after 5 s.
-            time.sleep(5)
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        if flag.exists():
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return resolve("127.0.0.1", *args, **kwargs)
-
-    socket.getaddrinfo = getaddrinfo
-
-
 def main() -> int:
     """Run one worker."""
     settings = read_settings()
     set_up_logs(settings.log)
-    if os.environ.get("CHAOS_PICTURES") == "real":
-        _install_names(Path(os.environ["CHAOS_NAMES_OUT"]))
-    else:
+    if os.environ.get("CHAOS_PICTURES") != "real":
         assembly.ImageLoader = GreyPictures  # type: ignore[misc, assignment]
     if said := os.environ.get("CHAOS_ACCIDENT"):
         Accident(said).install()

@@ -63,3 +63,26 @@ def test_a_dot_that_only_the_url_has_makes_another_host_of_it() -> None:
         guard.resolved("minio.media.", ["10.0.0.9"])
     with pytest.raises(ImageUrlError, match="port 9000"):
         guard.parse("http://minio.media.:9000/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "port"),
+    [
+        ("192.0.2.1", "192.0.2.1", 53),
+        ("192.0.2.1:5353", "192.0.2.1", 5353),
+        ("2001:db8::1", "2001:db8::1", 53),
+        ("[2001:db8::1]:5353", "2001:db8::1", 5353),
+    ],
+)
+def test_a_name_server_is_written_as_people_do(given: str, address: str, port: int) -> None:
+    (found,) = ImageOptions.model_validate({"name_servers": [given]}).name_servers
+    assert (str(found.address), found.port, str(found)) == (address, port, given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "dns.example", "192.0.2.1:0", "192.0.2.1:65536", "192.0.2.1:", "1.2.3", "1:2", ":53"],
+)
+def test_a_name_server_that_is_no_address_is_refused(given: str) -> None:
+    with pytest.raises(ValidationError, match="no address of a name server"):
+        ImageOptions.model_validate({"name_servers": [given]})

@@ -28,6 +28,7 @@ from stream_judge.errors import (
 from stream_judge.freeze import FreezeTicker
 from stream_judge.images.fetch import ImageFetcher
 from stream_judge.images.guard import AddressGuard
+from stream_judge.images.lookup import make_lookup
 from stream_judge.images.options import ImageOptions
 from stream_judge.images.patience import Patience
 from stream_judge.images.probe import origin_of, tells
@@ -394,7 +395,7 @@ async def test_a_machine_without_files_for_a_lookup_is_waited_for(
 
     def scarce(*args: Any, **kwargs: Any) -> socket.socket:
         nonlocal tries
-        if sys._getframe(1).f_code.co_name != "_looked_up":
+        if sys._getframe(1).f_code.co_name != "_see_to_the_machine":
             return real(*args, **kwargs)
         tries += 1
         if tries == 6:
@@ -403,7 +404,7 @@ async def test_a_machine_without_files_for_a_lookup_is_waited_for(
 
     # The system calls every name an unknown one then.
     names.dead = {host}
-    monkeypatch.setattr("stream_judge.images.resolver.socket.socket", scarce)
+    monkeypatch.setattr("stream_judge.images.lookup.socket.socket", scarce)
     assert await fetcher.fetch(f"http://{host}:{store.port}/a.png") == b"picture"
     assert tries == 6
     assert changes == [("machine", True), ("machine", False)]
@@ -411,7 +412,8 @@ async def test_a_machine_without_files_for_a_lookup_is_waited_for(
 
 
 async def test_one_name_is_looked_up_once_at_a_time(names: Names) -> None:
-    resolver = GuardedResolver(AddressGuard(frozenset({"seller.test"}), (), frozenset()))
+    guard = AddressGuard(frozenset({"seller.test"}), (), frozenset())
+    resolver = GuardedResolver(guard, make_lookup(()))
     names.gate.clear()
     asking = [asyncio.create_task(resolver.resolve("seller.test", 80)) for _ in range(50)]
     while not names.asked:

@@ -11,6 +11,7 @@ import pytest
 
 from stream_judge.images import resolver as module
 from stream_judge.images.guard import AddressGuard
+from stream_judge.images.lookup import make_lookup
 from stream_judge.images.resolver import GuardedResolver, domain_of
 from stream_judge.images.turns import Slots, Turn
 
@@ -40,7 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> NameServer:
 
 @pytest.fixture
 async def resolver(server: NameServer) -> AsyncIterator[GuardedResolver]:
-    found = GuardedResolver(AddressGuard((), (), (80,)))
+    found = GuardedResolver(AddressGuard((), (), (80,)), make_lookup(()))
     yield found
     server.gate.set()
     await found.close()
