@@ -15,7 +15,14 @@ from typing import Any
 
 import faust
 import structlog
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    NoOffsetForPartitionError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+    for_code,
+)
+from aiokafka.protocol.commit import OffsetFetchRequest
 from faust.transport.drivers import aiokafka as driver
 
 from stream_judge.errors import OffsetError
@@ -79,8 +86,16 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
             consumer._auto_offset_reset = "none"
         return consumer
 
+    async def on_start(self) -> None:
+        """See Faust's; from then on no answer about offsets is taken for what it is not."""
+        await super().on_start()
+        heed_errors(self._consumer._coordinator)
+
     async def seek_to_committed(self) -> Any:
-        """Seek every partition to its committed offset, also to none and to 0.
+        """Seek every partition to its committed offset, also to 0.
+
+        Without one the plain publisher begins at what is there. Transactions have committed
+        where each partition begins; if that is gone again, the fetch says so (`_fetch_records`).
 
         aiokafka fetches as soon as it has an assignment, before the hooks are through; what
         Faust takes of that belongs to no lane. So all of it has to be read again, and
@@ -92,7 +107,8 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         consumer = self._ensure_consumer()
         assignment = self._assignment()
         committed = await consumer.seek_to_committed()
-        if new := [tp for tp, offset in committed.items() if offset is None]:
+        new = [tp for tp, offset in committed.items() if offset is None]
+        if new and self.app.stream_judge.commits:
             # In one call: each of them waits for the fetch under way. Without any it means all.
             await consumer.seek_to_beginning(*new)
         for tp, offset in committed.items():
@@ -168,6 +184,32 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
             begin = done.get(tp, first)
             result[tp.topic, tp.partition] = max(0, end - (begin if begin < behind else position))
         return result
+
+
+def heed_errors(coordinator: Any) -> None:
+    """Let an answer about committed offsets that is an error be one.
+
+    aiokafka looks at the errors of its partitions alone. Since version 2 of the request a
+    coordinator that is loading, or is none any more, says so once for all and names no
+    partition: taken for a group that has committed nothing, its log would be read anew.
+
+    Args:
+        coordinator: aiokafka's, of a consumer's group.
+    """
+    send = coordinator._send_req
+
+    async def heeding(request: Any) -> Any:
+        answer = await send(request)
+        code = getattr(answer, "error_code", 0) if isinstance(request, OffsetFetchRequest) else 0
+        if code:
+            error = for_code(code)
+            if error in (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError):
+                coordinator.coordinator_dead()
+            # Its callers ask again where that can help.
+            raise error(f"offsets of group {coordinator.group_id}")
+        return answer
+
+    coordinator._send_req = heeding
 
 
 class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no types

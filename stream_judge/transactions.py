@@ -10,9 +10,7 @@ being shut out; sequence numbers of a failed batch are not given back; and an an
 was lost may have been a success. Only the committed offset, read after a new producer was
 opened, tells what happened.
 
-Apache Kafka 4.3 can forget an offset whose transaction it has confirmed: when a broker is stopped
-in good order right behind the answer, the outcomes are there after its return and the offset is
-not. So what was confirmed is kept in mind, too (`Progress`).
+Apache Kafka 4.3 can forget what it has confirmed; what comes of that is in `progress.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,9 +34,10 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from stream_judge.errors import LaneLostError, PublishError
+from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of, start_offsets
 from stream_judge.outage import Outages
+from stream_judge.progress import Progress, Run, State, look_for, places_of
 from stream_judge.publisher import Partition, Sink, make_producer, name_run, send_run, topics_of
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -50,6 +49,7 @@ _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _STOP_S = 2.0
 _AGAIN_S = 0.05
+_LOOK_AGAIN_S = 0.2
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
 
@@ -66,7 +66,7 @@ class TransactionalPublisher:
         self._outages = outages or Outages()
         self._offsets = GroupOffsets(settings)
         # Of all partitions that this process ever owned.
-        self._progress: dict[Partition, Progress] = {}
+        self._memory: dict[Partition, Progress] = {}
 
     async def start(self) -> None:
         """Connect.
@@ -89,7 +89,7 @@ class TransactionalPublisher:
                 partition,
                 generation,
                 self._outages,
-                self._progress,
+                self._memory,
             )
             for partition in sorted(partitions)
         }
@@ -98,7 +98,7 @@ class TransactionalPublisher:
             # Only now: former owners are shut out, what they left open is decided.
             committed = await self._offsets.committed()
             ranges = await self._offsets.ranges(sinks)
-            known = committed | self._forgotten(committed, sinks)
+            known = committed | await self._remembered(committed, sinks)
             starts = start_offsets(known, ranges, generation, self._settings.on_missing_offset)
             await _gather(
                 partial(sink.begin_at, starts[partition], committed.get(partition))
@@ -112,21 +112,20 @@ class TransactionalPublisher:
             raise
         return sinks
 
-    def _forgotten(
-        self, committed: Mapping[Partition, Committed], partitions: Iterable[Partition]
+    async def _remembered(
+        self,
+        committed: Mapping[Partition, Committed],
+        sinks: Mapping[Partition, _TransactionalSink],
     ) -> dict[Partition, Committed]:
-        """What the broker had confirmed to this process, and has forgotten."""
+        """Offsets that this process knows better than the group does."""
         result = {}
-        for partition in partitions:
-            progress, found = self._progress.get(partition), committed.get(partition)
-            if progress is not None and progress.is_forgotten(found):
-                _log.warning(
-                    "commit_forgotten",
-                    partition="{}/{}".format(*partition),
-                    confirmed=progress.position,
-                    committed=None if found is None else found.offset,
-                )
-                result[partition] = Committed(progress.position, progress.generation)
+
+        async def ask(partition: Partition, sink: _TransactionalSink) -> None:
+            offset = await sink.resume_at(committed.get(partition))
+            if offset is not None:
+                result[partition] = Committed(offset, -1)
+
+        await _gather(partial(ask, *item) for item in sinks.items())
         return result
 
     async def _wait_committed(
@@ -150,32 +149,6 @@ class TransactionalPublisher:
         await self._offsets.stop()
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the broker has confirmed a partition's outcomes to one of its lanes.
-
-    Attributes:
-        position: The offset behind the last confirmed run, or where the lane began.
-        generation: Of the lane's assignment.
-        before: What the group had committed when the lane began.
-    """
-
-    position: int
-    generation: int
-    before: Committed | None
-
-    def is_forgotten(self, found: Committed | None) -> bool:
-        """Whether the group's offset is one that lies before what was confirmed.
-
-        It is the lane's own, or the one from before it: whoever else had owned the partition
-        meanwhile would have committed another, or done nothing.
-        """
-        if found is None:
-            return self.before is None
-        own = found.generation == self.generation or found == self.before
-        return own and found.offset < self.position
-
-
 class _TransactionalSink:
     """The sink of one partition in one assignment."""
 
@@ -186,11 +159,13 @@ class _TransactionalSink:
         partition: Partition,
         generation: int,
         outages: Outages,
-        progress: dict[Partition, Progress],
+        memory: dict[Partition, Progress],
     ) -> None:
         self._outages = outages
-        self._progress = progress
-        self._before: Committed | None = None
+        self._memory = memory
+        self._progress = Progress(-1, generation, None)
+        # The last run whose sends were confirmed.
+        self._sent: Run | None = None
         self._settings = settings
         self._offsets = offsets
         self._partition = partition
@@ -198,7 +173,6 @@ class _TransactionalSink:
         self._topics = topics_of(settings)
         # Of the broker it is: what one partition's transactions meet says nothing of others'.
         self._part = f"{partition[0]}/{partition[1]}"
-        self._position = -1
         self._producer: Any = None
 
     async def open(self) -> None:
@@ -233,8 +207,52 @@ class _TransactionalSink:
             first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
                 await self._transact((), offset, first=first)
-        self._before = committed
-        self._confirm(offset)
+        self._keep(Progress(offset, self._generation, committed))
+
+    async def resume_at(self, found: Committed | None) -> int | None:
+        """Where the partition goes on, as far as this process knows; None: it does not.
+
+        Args:
+            found: What the group has committed.
+        """
+        progress = self._memory.get(self._partition)
+        if progress is None or not progress.is_doubtful(found):
+            return None
+        return await self._resume_at(progress, found)
+
+    async def _resume_at(self, progress: Progress, found: Committed | None) -> int | None:
+        state = await self._look_for(progress.run) if progress.run is not None else "there"
+        offset = progress.resume_at(found, state)
+        if state != "there" or progress.is_forgotten(found):
+            _log.warning(
+                "commit_forgotten",
+                partition=self._part,
+                confirmed=progress.position,
+                committed=None if found is None else found.offset,
+                outcomes=state,
+                goes_on_at=offset,
+            )
+        return offset
+
+    async def _look_for(self, run: Run) -> State:
+        """Whether a confirmed run can be read; where nothing is decided, it is ended anew."""
+        if not run.places:
+            return "there"
+        if (state := await look_for(self._settings, run)) != "open":
+            return state
+        ends = await self._offsets.ranges({(tp.topic, tp.partition) for tp, _ in run.places})
+        if any(ends[tp.topic, tp.partition][1] <= offset for tp, offset in run.places):
+            return "gone"
+        # Its own markers are missing: nobody else writes them any more. Or another lane's
+        # transaction is open before it: then there is nothing to end here, and that lane will.
+        await self._producer.begin_transaction()
+        for tp, _ in run.places:
+            self._producer._txn_manager.maybe_add_partition_to_txn(tp)
+        await self._producer.commit_transaction()
+        while True:
+            if (state := await look_for(self._settings, run)) != "open":
+                return state
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def publish(self, run: Sequence[Outcome]) -> None:
         """See `Sink.publish`.
@@ -242,9 +260,16 @@ class _TransactionalSink:
         While the broker is out it goes on trying: the lane's end cancels it.
 
         Raises:
-            LaneLostError: Somebody else has committed for the partition.
+            LaneLostError: Somebody else has committed for the partition, or the broker has lost
+                what it confirmed.
             PublishError: The broker refused, and three new producers too.
+            BrokenInvariantError: The run begins before what was published.
         """
+        if run[0].record.offset < self._progress.position:
+            raise BrokenInvariantError(
+                f"{name_run(run)}: this lane has published up to offset "
+                f"{self._progress.position} already"
+            )
         try:
             await self._publish(run)
         finally:
@@ -259,9 +284,11 @@ class _TransactionalSink:
                     return
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
-            except (KafkaError, TimeoutError, OSError) as exc:
+            except (KafkaError, TimeoutError, OSError) as wrapped:
+                exc = _root(wrapped)
                 _log.warning("transaction_failed", run=name_run(run), error=repr(exc))
                 await self.close()
+                self._note_failure()
                 attempts += 1
                 if _is_outage(exc):
                     self._outages.begin("kafka", self._part)
@@ -273,7 +300,7 @@ class _TransactionalSink:
                     ) from exc
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
-                self._confirm(end)
+                self._confirm(end, self._sent)
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
@@ -297,21 +324,41 @@ class _TransactionalSink:
         async with asyncio.timeout(self._settings.request_timeout_s):
             await self.open()
             found = (await self._offsets.committed()).get(self._partition)
-        offset = found.offset if found is not None else None
-        if offset == end:
-            self._confirm(end)
-            return True
-        if offset != self._position and not self._progress[self._partition].is_forgotten(found):
-            await self.close()
-            raise LaneLostError(
-                f"{name_run(run)}: the group has committed {offset}, this worker {self._position}; "
-                "another one owns the partition"
-            )
-        return False
+            offset = found.offset if found is not None else None
+            if found is not None and offset == end and found.generation == self._generation:
+                # Only the answer was lost.
+                self._confirm(end, self._sent)
+            progress = self._progress
+            if offset == progress.position or progress.is_forgotten(found):
+                begin = await self._resume_at(progress, found)
+                if begin == progress.position:
+                    return begin == end
+                if begin not in (None, offset):
+                    await self._transact((), begin)
+                problem = (
+                    f"the broker has confirmed outcomes up to offset {progress.position} and lost "
+                    f"some; they are judged again from offset {begin} on"
+                )
+            else:
+                problem = (
+                    f"the group has committed {offset}, this worker {progress.position}; another "
+                    "one owns the partition"
+                )
+        await self.close()
+        raise LaneLostError(f"{name_run(run)}: {problem}")
 
-    def _confirm(self, position: int) -> None:
-        self._position = position
-        self._progress[self._partition] = Progress(position, self._generation, self._before)
+    def _confirm(self, position: int, run: Run | None) -> None:
+        self._keep(replace(self._progress, position=position, run=run, failed=False))
+
+    def _note_failure(self) -> None:
+        failed = replace(self._progress, failed=True)
+        # The partition's next lane may be there already.
+        if self._memory.get(self._partition) is self._progress:
+            self._memory[self._partition] = failed
+        self._progress = failed
+
+    def _keep(self, progress: Progress) -> None:
+        self._progress = self._memory[self._partition] = progress
 
     async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
         # Whoever waits for one topic inside a transaction holds up the readers of the others.
@@ -320,14 +367,23 @@ class _TransactionalSink:
         await self._producer.begin_transaction()
         futures = await send_run(self._producer, self._topics, run)
         # All of them, before the offsets go: a commit ignores batches that have failed.
-        for future in futures:
-            await future
+        sent = [await future for future in futures]
+        if run:
+            self._sent = Run(run[0].record.offset, end, places_of(sent))
         place = TopicPartition(*self._partition)
         offset = OffsetAndMetadata(end, metadata_of(self._generation, first=first))
         await self._producer.send_offsets_to_transaction(
             {place: offset}, self._settings.application
         )
         await self._producer.commit_transaction()
+
+
+def _root(exc: KafkaError | TimeoutError | OSError) -> KafkaError | TimeoutError | OSError:
+    """What aiokafka's sender met, where it wraps it in an error that says nothing."""
+    cause = exc.__cause__
+    if type(exc) is KafkaError and isinstance(cause, (KafkaError, TimeoutError, OSError)):
+        return _root(cause)
+    return exc
 
 
 def _is_outage(exc: BaseException) -> bool:

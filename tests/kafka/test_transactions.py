@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from stream_judge.errors import LaneLostError, OffsetError
-from stream_judge.publisher import Partition, Sink
+from stream_judge.publisher import Partition, Sink, make_producer
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.transactions import TransactionalPublisher
@@ -140,3 +141,57 @@ async def test_a_partition_of_a_known_group_without_an_offset_is_an_operators_ca
     assert (await committed(settings))[settings.topic, 1].offset == 1
     await sinks[settings.topic, 1].close()
     await decided.stop()
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, sink: Sink) -> None:
+    """Let the next transaction fail before anything is sent."""
+
+    async def failing() -> None:
+        raise TimeoutError
+
+    producer = sink._producer  # type: ignore[attr-defined]
+    monkeypatch.setattr(producer, "begin_transaction", failing)
+
+
+async def test_outcomes_that_were_confirmed_and_lost_are_judged_again(
+    settings: KafkaSettings, publisher: TransactionalPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 5)
+    sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    await sink.publish(run(settings, [0, 1]))
+    producer = sink._producer  # type: ignore[attr-defined]
+    # What a broker does that calls a prepared transaction complete and ends it another way.
+    monkeypatch.setattr(producer, "commit_transaction", producer.abort_transaction)
+    await sink.publish(run(settings, [2, 3]))
+    fail_once(monkeypatch, sink)
+    with pytest.raises(LaneLostError, match="judged again from offset 2 on"):
+        await sink.publish(run(settings, [4]))
+    again = TransactionalPublisher(settings)
+    await again.start()
+    sink = (await again.open(mine(settings, 0), 2))[settings.topic, 0]
+    await sink.publish(run(settings, [2, 3, 4]))
+    assert await places(settings) == [(0, offset) for offset in range(5)]
+    await sink.close()
+    await again.stop()
+
+
+async def test_outcomes_behind_another_open_transaction_are_waited_for(
+    settings: KafkaSettings, publisher: TransactionalPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(settings, [(b"p", b"{}", 0)] * 3)
+    sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    other = make_producer(settings, transactional_id=f"{settings.application}-other")
+    await other.start()
+    await other.begin_transaction()
+    for partition in (0, 1):
+        await (await other.send(settings.verdict_topic, b"", key=b"q", partition=partition))
+    await sink.publish(run(settings, [0, 1]))
+    fail_once(monkeypatch, sink)
+    publishing = asyncio.create_task(sink.publish(run(settings, [2])))
+    await asyncio.sleep(1.0)
+    assert not publishing.done()
+    await other.abort_transaction()
+    await publishing
+    assert await places(settings) == [(0, offset) for offset in range(3)]
+    await sink.close()
+    await other.stop()

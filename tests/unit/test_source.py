@@ -9,13 +9,23 @@ import faust
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import Fetcher, OffsetResetStrategy
-from aiokafka.errors import NoError, OffsetOutOfRangeError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NoError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from faust.exceptions import AlreadyConfiguredWarning
 
 from stream_judge.app import build_app
 from stream_judge.errors import OffsetError
 from stream_judge.settings import KafkaSettings
-from stream_judge.source import Hooks, SourceThread, install
+from stream_judge.source import Hooks, SourceThread, heed_errors, install
 
 FAR, START, NEW = places = [TopicPartition("t", number) for number in range(3)]
 
@@ -131,7 +141,15 @@ async def bench() -> AsyncIterator[Bench]:
     await bench.close()
 
 
-async def test_every_partition_is_read_again_from_its_commit_also_from_0(bench: Bench) -> None:
+@pytest.fixture
+async def plain() -> AsyncIterator[Bench]:
+    bench = Bench(publisher="plain")
+    yield bench
+    await bench.close()
+
+
+async def test_every_partition_is_read_again_from_its_commit_also_from_0(plain: Bench) -> None:
+    bench = plain
     bench.broker.first = 0
     bench.assign({FAR: 7, START: 0, NEW: None})
     for tp in places:
@@ -143,7 +161,8 @@ async def test_every_partition_is_read_again_from_its_commit_also_from_0(bench: 
     assert [bench.state(tp).position for tp in places] == [7, 0, 0]
 
 
-async def test_a_look_at_positions_waits_for_none(bench: Bench) -> None:
+async def test_a_look_at_positions_waits_for_none(plain: Bench) -> None:
+    bench = plain
     assert await bench.thread._positions() == {}
     bench.assign({FAR: 7, NEW: None})
     assert await bench.thread._positions() == {("t", 0): None, ("t", 2): None}
@@ -151,7 +170,8 @@ async def test_a_look_at_positions_waits_for_none(bench: Bench) -> None:
     assert await bench.thread._positions() == {("t", 0): 7, ("t", 2): 5}
 
 
-async def test_partitions_without_a_commit_wait_for_one_fetch_together(bench: Bench) -> None:
+async def test_partitions_without_a_commit_wait_for_one_fetch_together(plain: Bench) -> None:
+    bench = plain
     asked: list[tuple[TopicPartition, ...]] = []
 
     async def seek_to_beginning(*found: TopicPartition) -> None:
@@ -196,11 +216,58 @@ async def test_a_partition_that_nobody_has_committed_yet_is_no_error(bench: Benc
     bench.state(NEW).update_committed(SimpleNamespace(offset=-1))
     await bench.until(lambda: NEW in bench.fetcher._records)
     assert await bench.fetched() == {}
-    # A seek of its own works whatever aiokafka would do by itself.
+
+
+async def test_behind_the_hook_it_is_one_and_nothing_is_read_from_the_beginning(
+    bench: Bench,
+) -> None:
+    bench.assign({NEW: None})
+    await bench.thread._seek_to_committed()
     await bench.until(lambda: bench.state(NEW)._committed_futs)
     bench.state(NEW).update_committed(SimpleNamespace(offset=-1))
-    await bench.thread._seek_to_committed()
-    assert bench.state(NEW).position == 5
+    await bench.until(lambda: NEW in bench.fetcher._records)
+    with pytest.raises(OffsetError, match="NoOffsetForPartition"):
+        await bench.fetched()
+    assert bench.state(NEW)._position is None
+
+
+class Coordinator:
+    """aiokafka's, as far as it asks for offsets."""
+
+    group_id = "g"
+    _do_fetch_commit_offsets = GroupCoordinator._do_fetch_commit_offsets
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.dead = 0
+
+    async def _send_req(self, request: Any) -> Any:
+        return self.answers.pop(0)
+
+    def coordinator_dead(self) -> None:
+        self.dead += 1
+
+
+@pytest.mark.parametrize(
+    ("error", "dead"),
+    [
+        (GroupLoadInProgressError, 0),
+        (GroupCoordinatorNotAvailableError, 1),
+        (NotCoordinatorForGroupError, 1),
+        (GroupAuthorizationFailedError, 0),
+    ],
+)
+async def test_a_coordinator_that_cannot_tell_is_no_group_without_offsets(
+    error: type[KafkaError], dead: int
+) -> None:
+    sound = OffsetFetchResponse_v3(0, [("t", [(0, 7, "", 0)])], 0)
+    cannot = OffsetFetchResponse_v3(0, [], error.errno)
+    coordinator = Coordinator(cannot, sound)
+    heed_errors(coordinator)
+    with pytest.raises(error):
+        await coordinator._do_fetch_commit_offsets([FAR])
+    assert coordinator.dead == dead
+    assert (await coordinator._do_fetch_commit_offsets([FAR]))[FAR].offset == 7
 
 
 async def test_a_seek_that_a_rebalance_overtook_says_nothing_of_the_new_assignment(

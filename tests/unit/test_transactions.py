@@ -1,27 +1,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
     NotEnoughReplicasError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
 from stream_judge import transactions
-from stream_judge.errors import LaneLostError, PublishError
+from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.offsets import Committed, metadata_of
 from stream_judge.outage import Outages
+from stream_judge.progress import Run, State
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.transactions import (
-    Progress,
     TransactionalPublisher,
     _throw_away,
     _TransactionalSink,
@@ -45,6 +48,8 @@ class Producer:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.client = Client()
+        self.added: list[TopicPartition] = []
+        self._txn_manager = SimpleNamespace(maybe_add_partition_to_txn=self.added.append)
 
     async def start(self) -> None: ...
 
@@ -59,10 +64,17 @@ class Producer:
         if self.broker.problem is not None:
             raise self.broker.problem
 
+    async def send(self, topic: str, **_: Any) -> asyncio.Future[Any]:
+        sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        sent.set_result(SimpleNamespace(topic=topic, partition=0, offset=self.broker.tried))
+        return sent
+
     async def send_offsets_to_transaction(self, offsets: dict[Any, Any], group: str) -> None:
         self.broker.metadata = [found.metadata for found in offsets.values()]
+        self.broker.offsets += [found.offset for found in offsets.values()]
 
-    async def commit_transaction(self) -> None: ...
+    async def commit_transaction(self) -> None:
+        self.broker.on_commit()
 
 
 class Broker:
@@ -75,6 +87,8 @@ class Broker:
         self.seen: list[str] = []
         self.missing: set[str] = set()
         self.metadata: list[str] = []
+        self.offsets: list[int] = []
+        self.on_commit: Callable[[], None] = lambda: None
 
     async def committed(self) -> dict[Partition, Committed]:
         return {(SETTINGS.topic, number): Committed(5, 1) for number in range(2)}
@@ -103,9 +117,10 @@ async def make_sink(
     return sink
 
 
-def run_of(number: int) -> list[Outcome]:
-    record = make_record(b"", key=None, partition=number, offset=5)
-    return [Outcome(record, "judged", "above_publish", "publish", ())]
+def run_of(number: int, offset: int = 5) -> list[Outcome]:
+    record = make_record(b"", key=None, partition=number, offset=offset)
+    verdict = OutputRecord("verdicts", None, b"", ())
+    return [Outcome(record, "judged", "above_publish", "publish", (verdict,))]
 
 
 async def tried(broker: Broker) -> None:
@@ -229,88 +244,187 @@ async def test_lanes_open_only_once_their_starts_can_be_read(
     assert asked == 1
 
 
-@pytest.mark.parametrize(
-    ("found", "forgotten"),
-    [
-        # The lane's own last but one, and what it began behind.
-        (Committed(7, 1), True),
-        (Committed(5, 0), True),
-        # Nothing is missing.
-        (Committed(9, 1), False),
-        # Somebody else's, or an operator's.
-        (Committed(7, 2), False),
-        (Committed(6, 0), False),
-        (Committed(7, -1), False),
-        (None, False),
-    ],
-)
-def test_what_a_broker_forgot_is_told_from_what_another_owner_did(
-    found: Committed | None, forgotten: bool
-) -> None:
-    assert Progress(9, 1, Committed(5, 0)).is_forgotten(found) is forgotten
-    assert Progress(9, 1, None).is_forgotten(None)
+class Memory:
+    """What the group's offset and the outcomes of the last run are, when a lane asks."""
+
+    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.offset: Committed | None = None
+        self.states: list[State] = []
+        self.asked: list[Run] = []
+        monkeypatch.setattr(broker, "committed", self._committed)
+        monkeypatch.setattr(broker, "ranges", self._ranges, raising=False)
+        monkeypatch.setattr(transactions, "look_for", self._look_for)
+
+    async def _committed(self) -> dict[Partition, Committed]:
+        return {} if self.offset is None else {(SETTINGS.topic, 0): self.offset}
+
+    async def _ranges(self, places: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        return dict.fromkeys(places, (0, 9))
+
+    async def _look_for(self, _: KafkaSettings, run: Run) -> State:
+        self.asked.append(run)
+        return self.states.pop(0)
+
+
+@pytest.fixture
+def memory(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Memory:
+    return Memory(broker, monkeypatch)
+
+
+async def lane_behind(broker: Broker, *offsets: int) -> _TransactionalSink:
+    """A lane that has published some records, one after the other, and lost its producer."""
+    sink = await make_sink(broker, 0, Outages())
+    await sink.begin_at(offsets[0], Committed(offsets[0], 0))
+    for offset in offsets:
+        await sink.publish(run_of(0, offset))
+    await sink.close()
+    broker.offsets.clear()
+    return sink
 
 
 async def test_a_lane_goes_on_behind_what_was_confirmed_and_forgotten(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, memory: Memory
 ) -> None:
-    place = (SETTINGS.topic, 0)
+    sink = await lane_behind(broker, 5)
+    # A broker comes back without the last offset; the outcomes are there.
+    memory.offset, memory.states = Committed(5, 0), ["there"]
+    await sink.publish(run_of(0, 6))
+    assert broker.offsets == [7]
+    assert [(run.begin, run.end) for run in memory.asked] == [(5, 6)]
+    # The same offset, as another owner's: then this lane has lost its partition.
+    memory.offset = Committed(5, 2)
+    await sink.close()
+    with pytest.raises(LaneLostError, match="has committed 5, this worker 7; another one owns"):
+        await sink.publish(run_of(0, 7))
+    assert sink._producer is None
+
+
+async def test_a_lane_whose_last_outcomes_were_lost_ends_and_passes_none_over(
+    broker: Broker, memory: Memory
+) -> None:
+    sink = await lane_behind(broker, 5, 6)
+    memory.offset, memory.states = Committed(6, 1), ["gone"]
+    with pytest.raises(LaneLostError, match="up to offset 7 and lost some.* from offset 6 on"):
+        await sink.publish(run_of(0, 7))
+    # The group stands there already.
+    assert broker.offsets == []
+    assert sink._producer is None
+
+
+async def test_where_the_offset_stayed_without_its_outcomes_it_is_turned_back(
+    broker: Broker, memory: Memory
+) -> None:
+    sink = await lane_behind(broker, 5, 6)
+    memory.offset, memory.states = Committed(7, 1), ["gone"]
+    with pytest.raises(LaneLostError, match="from offset 6 on"):
+        await sink.publish(run_of(0, 7))
+    assert broker.offsets == [6]
+
+
+async def test_a_confirmed_run_that_nobody_ends_is_ended_anew(
+    broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "_LOOK_AGAIN_S", 0.0)
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = Committed(6, 1), ["open", "open", "there"]
+    before = broker.tried
+    await sink.publish(run_of(0, 6))
+    assert broker.producers[-1].added == [(SETTINGS.verdict_topic, 0)]
+    assert (broker.tried - before, broker.offsets) == (2, [7])
+
+
+async def test_a_run_that_the_log_has_lost_is_not_waited_for(
+    broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ranges(places: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
+        return dict.fromkeys(places, (0, 1))
+
+    monkeypatch.setattr(broker, "ranges", ranges)
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = Committed(5, 0), ["open"]
+    with pytest.raises(LaneLostError, match="judged again from offset 5 on"):
+        await sink.publish(run_of(0, 6))
+
+
+@pytest.mark.parametrize("state", ["there", "gone"])
+async def test_a_run_whose_answer_was_lost_is_looked_for_too(
+    broker: Broker, memory: Memory, state: State
+) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+
+    def unanswered() -> None:
+        broker.on_commit = lambda: None
+        memory.offset, memory.states = Committed(7, 1), [state]
+        raise TimeoutError
+
+    broker.on_commit = unanswered
+    if state == "there":
+        await sink.publish(run_of(0, 6))
+        assert broker.offsets == [7]
+    else:
+        with pytest.raises(LaneLostError, match="from offset 6 on"):
+            await sink.publish(run_of(0, 6))
+        assert broker.offsets == [7, 6]
+    assert [(run.begin, run.end) for run in memory.asked] == [(6, 7)]
+
+
+async def test_no_lane_publishes_what_it_has_published(broker: Broker) -> None:
     sink = await make_sink(broker, 0, Outages())
     await sink.begin_at(5, Committed(5, 0))
     await sink.publish(run_of(0))
-    # The next run meets a broker that comes back without the last offset.
-    answer = Committed(5, 0)
+    with pytest.raises(BrokenInvariantError, match="published up to offset 6 already"):
+        await sink.publish(run_of(0))
 
-    async def committed() -> dict[Partition, Committed]:
-        return {place: answer}
 
-    monkeypatch.setattr(broker, "committed", committed)
-    await sink.close()
-    record = make_record(b"", key=None, partition=0, offset=6)
-    await sink.publish([Outcome(record, "judged", "above_publish", "publish", ())])
-    # The same offset, as another owner's: then this lane has lost its partition.
-    answer = Committed(5, 2)
-    await sink.close()
-    later = make_record(b"", key=None, partition=0, offset=7)
-    with pytest.raises(LaneLostError, match="has committed 5, this worker 7"):
-        await sink.publish([Outcome(later, "judged", "above_publish", "publish", ())])
+async def test_an_outage_that_the_sender_wraps_is_one(broker: Broker) -> None:
+    outages = Outages()
+    sink = await make_sink(broker, 0, outages)
+    await sink.begin_at(5, Committed(5, 1))
+    wrapped = KafkaError("Unexpected error during batch delivery")
+    wrapped.__cause__ = KafkaError("KafkaConnectionError()")
+    wrapped.__cause__.__cause__ = KafkaConnectionError("reset")
+    broker.problem = wrapped
+    publishing = asyncio.create_task(sink.publish(run_of(0)))
+    # More often than refusals are borne.
+    for _ in range(4):
+        await tried(broker)
+    assert outages.names == ["kafka"]
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
 
 
 async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = (SETTINGS.topic, 0)
-    found = Committed(5, 1)
-
-    async def committed() -> dict[Partition, Committed]:
-        return {place: found}
-
-    async def ranges(_: object) -> dict[Partition, tuple[int, int]]:
-        return {place: (0, 9)}
-
     begun: list[int] = []
 
     class Sink(_TransactionalSink):
         async def begin_at(self, offset: int, committed: Committed | None) -> None:
-            nonlocal found
             await super().begin_at(offset, committed)
             begun.append(offset)
-            found = Committed(offset, self._generation)
+            memory.offset = Committed(offset, self._generation)
 
     monkeypatch.setattr(transactions, "_TransactionalSink", Sink)
-    monkeypatch.setattr(broker, "committed", committed)
-    monkeypatch.setattr(broker, "ranges", ranges, raising=False)
     publisher = TransactionalPublisher(SETTINGS)
     publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    memory.offset = Committed(5, 1)
     sinks = await publisher.open([place], 1)
     await sinks[place].publish(run_of(0))
-    found = Committed(5, 1)
-    await publisher.open([place], 2)
+    memory.offset, memory.states = Committed(5, 1), ["there"]
+    sinks = await publisher.open([place], 2)
     assert begun == [5, 6]
+    # With the outcomes lost as well, they are judged again.
+    await sinks[place].publish(run_of(0, 6))
+    memory.offset, memory.states = Committed(6, 2), ["gone"]
+    sinks = await publisher.open([place], 3)
+    assert begun == [5, 6, 6]
     # Judged by another meanwhile: what this process remembers is of no account.
-    found = Committed(8, 3)
-    await publisher.open([place], 4)
-    assert begun == [5, 6, 8]
+    await sinks[place].publish(run_of(0, 6))
+    memory.offset = Committed(8, 4)
+    await publisher.open([place], 5)
+    assert begun == [5, 6, 6, 8]
 
 
 class Beyond:

@@ -1,0 +1,151 @@
+"""What the broker has confirmed to a lane, and whether it still says so.
+
+Apache Kafka 4.3 can lose the end of a transaction that it has confirmed. A broker that dies right
+behind the answer to EndTxn finds the transaction prepared when it is back, and can call it complete
+without having written its markers. Of each partition that has none, the records stay open until
+the producer's next marker there, and share its fate: a later transaction that is aborted takes
+them with it. So after a failure the last confirmed run is looked for, as a `read_committed` reader
+does. Only the last: the next transaction of a producer begins behind the markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from stream_judge.connection import client_options
+from stream_judge.offsets import Committed
+from stream_judge.settings import KafkaSettings
+
+_log = structlog.get_logger(__name__)
+_POLL_MS = 250
+
+#: "open": of one partition at least nothing is decided. "unknown": this account may not read it.
+State = Literal["there", "gone", "open", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Outcomes of one transaction.
+
+    Attributes:
+        begin: Source offset of the first record.
+        end: The one behind the last record.
+        places: An outcome's offset in each partition that has some.
+    """
+
+    begin: int
+    end: int
+    places: tuple[tuple[TopicPartition, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the broker has confirmed a partition's outcomes to one of its lanes.
+
+    Attributes:
+        position: The offset behind the last confirmed run, or where the lane began.
+        generation: Of the lane's assignment.
+        before: What the group had committed when the lane began.
+        run: The last confirmed run; None in a lane that has published nothing.
+        failed: Whether the lane met a failure behind it.
+    """
+
+    position: int
+    generation: int
+    before: Committed | None
+    run: Run | None = None
+    failed: bool = False
+
+    def is_own(self, found: Committed | None) -> bool:
+        """Whether the group's offset is the lane's own, or the one from before it.
+
+        Whoever else had owned the partition meanwhile would have committed another, or done
+        nothing.
+        """
+        if found is None:
+            return self.before is None
+        return found.generation == self.generation or found == self.before
+
+    def is_forgotten(self, found: Committed | None) -> bool:
+        """Whether the group's offset is one that lies before what was confirmed."""
+        behind = found is None or found.offset < self.position
+        return behind and self.is_own(found)
+
+    def is_doubtful(self, found: Committed | None) -> bool:
+        """Whether somebody has to look for what was confirmed."""
+        return self.is_forgotten(found) or (self.failed and self.is_own(found))
+
+    def resume_at(self, found: Committed | None, state: State) -> int | None:
+        """The offset at which the partition goes on.
+
+        Args:
+            found: What the group has committed; the lane's own, or from before it.
+            state: Of the outcomes of the last confirmed run.
+
+        Returns:
+            None where that is where a group begins that has committed nothing.
+        """
+        if state == "there" or (state == "unknown" and not self.is_forgotten(found)):
+            return self.position
+        if state == "unknown" or self.run is None or self.is_forgotten(found):
+            return None if found is None else found.offset
+        return self.run.begin
+
+
+def places_of(sent: Iterable[Any]) -> tuple[tuple[TopicPartition, int], ...]:
+    """The first of some confirmed records in each partition.
+
+    Args:
+        sent: aiokafka's `RecordMetadata`.
+    """
+    first: dict[TopicPartition, int] = {}
+    for found in sent:
+        first.setdefault(TopicPartition(found.topic, found.partition), found.offset)
+    return tuple(sorted(first.items()))
+
+
+async def look_for(settings: KafkaSettings, run: Run) -> State:
+    """Whether the outcomes of a run can be read; give it a deadline.
+
+    Raises:
+        KafkaError: The broker does not tell.
+    """
+    reader = AIOKafkaConsumer(
+        **client_options(settings),
+        group_id=None,
+        isolation_level="read_committed",
+        # What the log has lost is as good as never written.
+        auto_offset_reset="earliest",
+    )
+    try:
+        await reader.start()
+        return await _state(reader, run.places)
+    except TopicAuthorizationFailedError as exc:
+        _log.warning("outcomes_unreadable", error=repr(exc))
+        return "unknown"
+    finally:
+        await reader.stop()
+
+
+async def _state(reader: AIOKafkaConsumer, places: Sequence[tuple[TopicPartition, int]]) -> State:
+    reader.assign([tp for tp, _ in places])
+    for tp, offset in places:
+        reader.seek(tp, offset)
+    # With `read_committed` the end lies before the first record that is not decided.
+    ends = await reader.end_offsets([tp for tp, _ in places])
+    if any(ends[tp] <= offset for tp, offset in places):
+        return "open"
+    for tp, offset in places:
+        while True:
+            found = (await reader.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ())
+            if found and found[0].offset == offset:
+                break
+            if found or await reader.position(tp) > offset:
+                return "gone"
+    return "there"
