@@ -16,7 +16,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from stream_judge import transactions
+from stream_judge import transactional_sink, transactions
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.offsets import Committed, metadata_of
 from stream_judge.outage import Outages
@@ -24,11 +24,8 @@ from stream_judge.progress import Run, State
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
-from stream_judge.transactions import (
-    TransactionalPublisher,
-    _throw_away,
-    _TransactionalSink,
-)
+from stream_judge.transactional_sink import TransactionalSink, _throw_away
+from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import Outcome, OutputRecord
 
 SETTINGS = KafkaSettings()
@@ -103,16 +100,16 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     async def throw_away(producer: Any) -> None: ...
 
     broker = Broker()
-    monkeypatch.setattr(transactions, "make_producer", broker.open)
-    monkeypatch.setattr(transactions, "_throw_away", throw_away)
-    monkeypatch.setattr(transactions, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(transactional_sink, "make_producer", broker.open)
+    monkeypatch.setattr(transactional_sink, "_throw_away", throw_away)
+    monkeypatch.setattr(transactional_sink, "_FIRST_PAUSE_S", 0.0)
     return broker
 
 
 async def make_sink(
     broker: Any, number: int, outages: Outages, settings: KafkaSettings = SETTINGS
-) -> _TransactionalSink:
-    sink = _TransactionalSink(settings, broker, (settings.topic, number), 1, outages, {})
+) -> TransactionalSink:
+    sink = TransactionalSink(settings, broker, (settings.topic, number), 1, outages, {})
     await sink.open()
     return sink
 
@@ -253,7 +250,7 @@ class Memory:
         self.asked: list[Run] = []
         monkeypatch.setattr(broker, "committed", self._committed)
         monkeypatch.setattr(broker, "ranges", self._ranges, raising=False)
-        monkeypatch.setattr(transactions, "look_for", self._look_for)
+        monkeypatch.setattr(transactional_sink, "look_for", self._look_for)
 
     async def _committed(self) -> dict[Partition, Committed]:
         return {} if self.offset is None else {(SETTINGS.topic, 0): self.offset}
@@ -271,7 +268,7 @@ def memory(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Memory:
     return Memory(broker, monkeypatch)
 
 
-async def lane_behind(broker: Broker, *offsets: int) -> _TransactionalSink:
+async def lane_behind(broker: Broker, *offsets: int) -> TransactionalSink:
     """A lane that has published some records, one after the other, and lost its producer."""
     sink = await make_sink(broker, 0, Outages())
     await sink.begin_at(offsets[0], Committed(offsets[0], 0))
@@ -324,7 +321,7 @@ async def test_where_the_offset_stayed_without_its_outcomes_it_is_turned_back(
 async def test_a_confirmed_run_that_nobody_ends_is_ended_anew(
     broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transactions, "_LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(transactional_sink, "_LOOK_AGAIN_S", 0.0)
     sink = await lane_behind(broker, 5)
     memory.offset, memory.states = Committed(6, 1), ["open", "open", "there"]
     before = broker.tried
@@ -400,13 +397,13 @@ async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
     place = (SETTINGS.topic, 0)
     begun: list[int] = []
 
-    class Sink(_TransactionalSink):
+    class Sink(TransactionalSink):
         async def begin_at(self, offset: int, committed: Committed | None) -> None:
             await super().begin_at(offset, committed)
             begun.append(offset)
             memory.offset = Committed(offset, self._generation)
 
-    monkeypatch.setattr(transactions, "_TransactionalSink", Sink)
+    monkeypatch.setattr(transactions, "TransactionalSink", Sink)
     publisher = TransactionalPublisher(SETTINGS)
     publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
     memory.offset = Committed(5, 1)
@@ -425,6 +422,24 @@ async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
     memory.offset = Committed(8, 4)
     await publisher.open([place], 5)
     assert begun == [5, 6, 6, 8]
+
+
+async def test_what_this_process_knows_no_better_is_left_as_the_group_has_it(
+    broker: Broker, memory: Memory
+) -> None:
+    place = (SETTINGS.topic, 0)
+    begun = memory.offset = Committed(0, 1, first=True)
+    publisher = TransactionalPublisher(SETTINGS)
+    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    sinks = await publisher.open([place], 1)
+    broker.problem = NotEnoughReplicasError()
+    publishing = asyncio.create_task(sinks[place].publish(run_of(0, 0)))
+    await tried(broker)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert publisher._memory[place].failed
+    # Else a group that has judged nothing yet would look like an old one.
+    assert await publisher._remembered({place: begun}, sinks) == {}  # type: ignore[arg-type]
 
 
 class Beyond:
@@ -452,7 +467,7 @@ async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open(
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
     assert producer.closed == ["sender", "client"]
-    monkeypatch.setattr(transactions, "_STOP_S", 0.01)
+    monkeypatch.setattr(transactional_sink, "_STOP_S", 0.01)
     late = Beyond()
     await _throw_away(late)
     assert late.closed == ["sender", "client"]
