@@ -250,11 +250,12 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         hooks: Hooks = self.app.stream_judge
+        limit = asyncio.timeout(hooks.deadline_s)
         try:
-            async with asyncio.timeout(hooks.deadline_s):
+            async with limit:
                 await work
         except Exception as exc:  # noqa: BLE001 - aiokafka swallows what a hook raises
-            hooks.fatal(exc)
+            hooks.fatal(TimeoutError(_late(hooks)) if limit.expired() else exc)
 
     async def _give_up(self, revoked: Any) -> None:
         if not revoked or self.should_stop:
@@ -274,6 +275,13 @@ class SourceTransport(driver.Transport):  # type: ignore[misc]  # faust has no t
     """Faust's transport with our consumer."""
 
     Consumer = SourceConsumer
+
+
+def _late(hooks: Hooks) -> str:
+    return (
+        f"{hooks.topic}: giving up or opening partitions took longer than {hooks.deadline_s:g} s; "
+        "look at the broker, or raise kafka.session_timeout_s"
+    )
 
 
 def _problem(exc: BaseException) -> str:

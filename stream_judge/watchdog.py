@@ -35,6 +35,7 @@ class Watchdog:
         busy: Whether there is work: records in flight, or lag.
         outage: Whether something of the operator's is known to be out.
         on_stall: Told once, with the error.
+        stuck: The place of the oldest record in flight; None without one.
         die: Ends the process, when the loop is stuck and cannot be told.
     """
 
@@ -46,6 +47,7 @@ class Watchdog:
         busy: Callable[[], bool],
         outage: Callable[[], bool],
         on_stall: Callable[[StalledError], None],
+        stuck: Callable[[], str | None] = lambda: None,
         die: Callable[[int], None] = os._exit,
     ) -> None:
         self._limit_s = limit_s
@@ -53,6 +55,7 @@ class Watchdog:
         self._busy = busy
         self._outage = outage
         self._on_stall = on_stall
+        self._stuck = stuck
         self._die = die
         self._seen = progress()
         self._stalled_s = 0.0
@@ -87,13 +90,14 @@ class Watchdog:
         self._stalled_s += seconds
         if self._stalled_s < self._limit_s:
             return False
-        self._on_stall(
-            StalledError(
-                f"no outcome for {self._limit_s:.0f} s although there is work and no outage is "
-                "known; restart, and report the last log lines"
-            )
-        )
+        self._on_stall(StalledError(self._problem()))
         return True
+
+    def _problem(self) -> str:
+        place, limit = self._stuck(), f"for {self._limit_s:.0f} s although no outage is known"
+        if place is None:
+            return f"nothing of what the source has was read {limit}; restart"
+        return f"{place} had no outcome {limit}; restart, and see `stream-judge explain {place}`"
 
     def tick_thread(self, seconds: float) -> None:
         """Look at the event loop after so many seconds."""

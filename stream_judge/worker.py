@@ -101,7 +101,7 @@ class Worker:
                     stop = asyncio.create_task(self._stopping.wait())
                     await asyncio.wait({crashed, stop}, return_when=asyncio.FIRST_COMPLETED)
                     if self._app.crashed and self._fatal is None:
-                        self._on_fatal(RuntimeError("faust crashed"))
+                        self._on_fatal(RuntimeError(f"faust crashed: {self._app.crash_reason!r}"))
                     if self._fatal is None:
                         await self._finish()
                     crashed.cancel()
@@ -119,6 +119,7 @@ class Worker:
             busy=lambda: pipeline.in_flight > 0 or backlog.unread,
             outage=lambda: bool(self._outages.names),
             on_stall=self._on_fatal,
+            stuck=lambda: oldest[1] if (oldest := pipeline.oldest()) else None,
         )
         watching = [asyncio.create_task(part.run()) for part in (backlog, self._watchdog)]
         for task in watching:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -308,6 +309,21 @@ async def test_the_plain_publisher_goes_on_at_what_is_there() -> None:
     await bench.until(lambda: bench.state(FAR)._position == 8)
     assert bench.fatal == []
     await bench.close()
+
+
+async def test_a_hook_that_takes_too_long_says_what_to_look_at(bench: Bench) -> None:
+    hooks = bench.app.stream_judge
+    bench.app.stream_judge = replace(hooks, deadline_s=0.01)
+    await bench.app.consumer._guarded(asyncio.sleep(1))
+    # What it runs into itself stays what it is.
+    inner = TimeoutError("inside")
+
+    async def late() -> None:
+        raise inner
+
+    await bench.app.consumer._guarded(late())
+    assert str(bench.fatal[0]).startswith("t: giving up or opening partitions took longer than")
+    assert bench.fatal[1] is inner
 
 
 async def test_how_the_consumer_reads(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -14,6 +15,7 @@ class Bench:
         self.progress = 0
         self.busy = True
         self.outage = False
+        self.stuck: str | None = None
         self.stalls: list[StalledError] = []
         self.deaths: list[int] = []
         self.dog = Watchdog(
@@ -22,6 +24,7 @@ class Bench:
             busy=lambda: self.busy,
             outage=lambda: self.outage,
             on_stall=self.stalls.append,
+            stuck=lambda: self.stuck,
             die=self.deaths.append,
         )
 
@@ -37,6 +40,18 @@ def test_work_without_progress_makes_unready_then_ends() -> None:
         assert not bench.dog.tick(1.0)
     assert bench.dog.tick(1.0)
     assert [exits.exit_code(error) for error in bench.stalls] == [71]
+
+
+@pytest.mark.parametrize(
+    ("stuck", "says"),
+    [("t/0/7", "t/0/7 had no outcome.*explain t/0/7"), (None, "nothing of what the source has")],
+)
+def test_a_stall_names_the_record_that_is_stuck(stuck: str | None, says: str) -> None:
+    bench = Bench()
+    bench.stuck = stuck
+    assert bench.dog.tick(1.0) is False
+    assert bench.dog.tick(10.0)
+    assert re.search(says, bench.stalls[0].message)
 
 
 def test_progress_begins_anew() -> None:
