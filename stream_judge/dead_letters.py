@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ from stream_judge.connection import connect
 from stream_judge.errors import ConfigError, PublishError
 from stream_judge.publisher import make_producer
 from stream_judge.settings import KafkaSettings
-from stream_judge.topic_reader import open_reader
+from stream_judge.topic_reader import not_settled, open_reader, written_ends
 from stream_judge.verdict import FIRST_OF_LETTER
 
 _REDRIVEN = "sj-redriven"
+# For a producer to finish what it still can; longer than one answer takes.
+_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +151,17 @@ async def dead_letter(settings: KafkaSettings, partition: int, offset: int) -> D
 
     Raises:
         ConfigError: There is none, or no dead-letter topic.
-        PublishError: No broker answers.
+        PublishError: No broker answers, or it is behind an open transaction.
     """
     place = TopicPartition(settings.dead_letter_topic, partition)
     async with open_reader(settings) as reader:
-        there = place in await reader.partitions(settings.dead_letter_topic)
-        record = await reader.record(place, offset) if there else None
+        # Before it is looked for: it may become readable meanwhile.
+        end = (await reader.ends(place.topic)).get(place)
+        record = await reader.record(place, offset) if end is not None else None
     if record is None:
+        written = await written_ends(settings, place.topic)
+        if end is not None and end <= offset < written.get(place, 0):
+            raise PublishError(f"dead letter {partition}/{offset}: {not_settled(settings)}")
         raise ConfigError(
             f"there is no dead letter {partition}/{offset}; `stream-judge dead-letters list`"
         )
@@ -185,8 +192,8 @@ async def redrive(
     Each gets the header `sj-redriven`: the place on the dead-letter topic it came from.
 
     Raises:
-        PublishError: No broker answers, or it did not confirm a letter; the message says how
-            many went before it.
+        PublishError: No broker answers, or it did not confirm a letter in time; the message says
+            how many went before it.
     """
     sent, last = 0, ""
     async with _connected_producer(settings) as producer:
@@ -197,7 +204,7 @@ async def redrive(
                 on_sent(letter)
         except PublishError as exc:
             raise PublishError(
-                f"{sent} of {plan.total} dead letters went{last}; the rest did not: {exc.message}"
+                f"{sent} of {plan.total} dead letters went{last}; it ended there: {exc.message}"
             ) from exc
     return sent
 
@@ -209,7 +216,18 @@ async def _connected_producer(settings: KafkaSettings) -> AsyncIterator[Any]:
     try:
         yield producer
     finally:
-        await producer.stop()
+        await _stop(producer)
+
+
+async def _stop(producer: Any) -> None:
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await producer.stop()
+    except TimeoutError:
+        # It waits for a letter that nobody confirms any more.
+        with suppress(KafkaError, OSError):
+            await producer._sender.close()
+        await producer.client.close()
 
 
 def _check(letter: DeadLetter) -> None:
@@ -229,8 +247,15 @@ async def _send(producer: Any, settings: KafkaSettings, letter: DeadLetter) -> N
     own = [(name, content) for name, content in letter.headers if name != _REDRIVEN]
     headers = [*own, (_REDRIVEN, place.encode())]
     try:
-        await producer.send_and_wait(
-            settings.topic, key=letter.key, value=letter.value, headers=headers
-        )
+        # aiokafka's own deadline does not count while it knows a leader, also one that is dead.
+        async with asyncio.timeout(settings.request_timeout_s):
+            await producer.send_and_wait(
+                settings.topic, key=letter.key, value=letter.value, headers=headers
+            )
+    except TimeoutError as exc:
+        raise PublishError(
+            f"{letter.place} is not confirmed: it may have been sent; the source topic did not "
+            f"answer within {settings.request_timeout_s:.0f} s"
+        ) from exc
     except (KafkaError, OSError) as exc:
         raise PublishError(f"the source topic did not take {letter.place}: {exc!r}") from exc

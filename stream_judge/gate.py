@@ -8,6 +8,7 @@ another language does the same.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import orjson
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream_judge.connection import client_options, connect
@@ -28,6 +29,9 @@ Revision = int | str | None
 _REQUEST_MS = 10_000
 # Until partitions that were added are read.
 _METADATA_MS = 60_000
+# Of a fetch that reached a partition's end: idle ones get there twice a second, and a leader that
+# is elected anew takes less. aiokafka itself only logs a fetch that fails.
+_STALE_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,9 @@ class Gate:
         self._reader: Any = None
         self._following: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
+        # When each partition was last read to its end, milliseconds since the epoch.
+        self._read_ms: dict[TopicPartition, int] = {}
+        self._withheld = False
 
     @property
     def state(self) -> GateState:
@@ -175,7 +182,7 @@ class Gate:
         """Read the topic to its present end, then follow it.
 
         Raises:
-            PublishError: No broker lets it in, or the verdict topic is not there.
+            PublishError: No broker lets it in, or the verdict topic is not there or not readable.
             DecodeError: A record on it is no verdict.
         """
         topic = self._settings.verdict_topic
@@ -193,8 +200,7 @@ class Gate:
         )
         try:
             await connect(self._reader, self._settings)
-            ends = await self._reader.end_offsets(list(self._reader.assignment()))
-            while any([await self._reader.position(tp) < end for tp, end in ends.items()]):
+            while not self._is_current():
                 await self._read()
         except BaseException:
             await self._reader.stop()
@@ -218,19 +224,26 @@ class Gate:
     ) -> Answer:
         """What to do with a revision of a product.
 
+        While the topic cannot be read, "publish" is not taken from what was read before: what
+        was written since may take it back. It waits then, as for a verdict that is late.
+
         Args:
             product: Its id.
             revision: The least that must have been judged; None takes any verdict.
             timeout_s: How long to wait for it, seconds.
             otherwise: The decision if it does not come: never "publish" by accident.
+
+        Raises:
+            PublishError: The topic cannot be read any more; only a new gate can.
+            DecodeError: A record on it is no verdict.
         """
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self._found(product, revision) is not None)
+                verdict = await self._changed.wait_for(lambda: self._found(product, revision))
         except TimeoutError:
-            _log.warning("no_verdict_in_time", product=product, revision=revision)
+            stale = not self._is_current()
+            _log.warning("no_verdict_in_time", product=product, revision=revision, stale=stale)
             return Answer(otherwise, None)
-        verdict = self._found(product, revision)
         assert verdict is not None
         return Answer(verdict["decision"], verdict)
 
@@ -238,33 +251,66 @@ class Gate:
         if self._following is not None and self._following.done():
             # Whatever ended it must not look like a verdict that is late.
             self._following.result()
-        return self._state.find(product, revision)
+        found = self._state.find(product, revision)
+        if found is None or found["decision"] != "publish" or self._is_current():
+            return found
+        self._withheld = True
+        return None
+
+    def _is_current(self) -> bool:
+        """Whether every partition was read to its end a short while ago."""
+        now_ms = time.time() * 1000
+        # None are assigned after a metadata answer without the topic.
+        places = self._reader.assignment()
+        # In both directions: what a clock says that was put back proves nothing.
+        return bool(places) and all(
+            abs(now_ms - self._read_ms.get(place, 0)) < _STALE_MS for place in places
+        )
 
     async def _follow(self) -> None:
         try:
             while True:
-                if await self._read():
+                changed = await self._read()
+                if changed or (self._withheld and self._is_current()):
+                    self._withheld = False
                     async with self._changed:
                         self._changed.notify_all()
-        except KafkaError as exc:
-            raise PublishError(f"the verdict topic cannot be read: {exc!r}") from exc
         finally:
             async with self._changed:
                 self._changed.notify_all()
 
     async def _read(self) -> bool:
         changed = False
-        for records in (await self._reader.getmany(timeout_ms=200)).values():
+        try:
+            fetching = self._reader._fetcher.error_future
+            if fetching.done():
+                # Nothing would come any more, and `getmany` would not say so.
+                fetching.result()
+            found = await self._reader.getmany(timeout_ms=200)
+        except KafkaError as exc:
+            raise PublishError(f"the verdict topic cannot be read: {exc!r}") from exc
+        for records in found.values():
             for record in records:
                 product = self._state.apply(record.key, record.value, dict(record.headers))
                 changed = changed or product is not None
+        self._note_ends()
         return changed
+
+    def _note_ends(self) -> None:
+        # Of the consumer's inside: `position` waits where there is none, as after a reset.
+        assignment = self._reader._subscription.subscription.assignment
+        for place in assignment.tps:
+            known = assignment.state_value(place)
+            fetched = known.timestamp is not None and known.has_valid_position
+            # A good fetch alone is not enough: after an outage there is much to catch up on.
+            if fetched and known.position >= known.lso:
+                self._read_ms[place] = known.timestamp
 
 
 @asynccontextmanager
-async def open_gate(settings: KafkaSettings) -> AsyncIterator[Gate]:
-    """A gate that has read everything there is."""
-    gate = Gate(settings)
+async def open_gate(settings: KafkaSettings, *, replays: bool = False) -> AsyncIterator[Gate]:
+    """A gate that has read everything there is; `replays` as in `GateState`."""
+    gate = Gate(settings, GateState(replays=replays))
     await gate.start()
     try:
         yield gate

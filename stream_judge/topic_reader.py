@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
@@ -22,10 +23,12 @@ class TopicReader:
 
     Args:
         consumer: A started aiokafka consumer.
+        timeout_s: How long reading may stand still, seconds.
     """
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, timeout_s: float) -> None:
         self._consumer = consumer
+        self._timeout_s = timeout_s
 
     async def partitions(self, topic: str) -> list[TopicPartition]:
         """The partitions of a topic, in order; it has one at least.
@@ -56,7 +59,11 @@ class TopicReader:
         return first[place], last[place]
 
     async def record(self, place: TopicPartition, offset: int) -> Any | None:
-        """The record at an offset; None if there is none (gone, or a transaction's marker)."""
+        """The record at an offset; None if there is none (gone, or a transaction's marker).
+
+        Raises:
+            PublishError: The broker does not give it out.
+        """
         first, last = await self.range(place)
         if not first <= offset < last:
             return None
@@ -65,7 +72,9 @@ class TopicReader:
         return None
 
     async def ends(self, topic: str) -> dict[TopicPartition, int]:
-        """The offset behind the last committed record of each partition, now.
+        """The offset behind the last record of each partition that can be read, now.
+
+        What lies behind an open transaction cannot, whoever committed it.
 
         Raises:
             ConfigError: There is no such topic.
@@ -90,6 +99,7 @@ class TopicReader:
 
         Raises:
             ConfigError: There is no such topic.
+            PublishError: The broker does not give them out.
         """
         until = await self.ends(topic)
         if ends is not None:
@@ -107,16 +117,43 @@ class TopicReader:
     async def _between(self, place: TopicPartition, first: int, end: int) -> AsyncIterator[Any]:
         self._consumer.assign([place])
         self._consumer.seek(place, first)
+        position = first
         # By position, not by record: a log may end in a transaction's marker.
-        while await self._consumer.position(place) < end:
-            for record in (await self._consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ()):
+        while position < end:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    records, position = await self._next(place, position)
+            except TimeoutError as exc:
+                raise PublishError(
+                    f"{place.topic}/{place.partition}: nothing came from offset {position} on for "
+                    f"{self._timeout_s:.0f} s, though the log goes on to offset {end}; "
+                    "see that the partition has a leader that can be reached, and ask again"
+                ) from exc
+            for record in records:
                 if record.offset < end:
                     yield record
 
+    async def _next(self, place: TopicPartition, position: int) -> tuple[Sequence[Any], int]:
+        """The next records, and the position behind them."""
+        # aiokafka only logs a fetch that fails, and tries again for ever.
+        while True:
+            found = (await self._consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
+            behind: int = await self._consumer.position(place)
+            if found or behind != position:
+                return found, behind
+
 
 @asynccontextmanager
-async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
+async def open_reader(
+    settings: KafkaSettings,
+    *,
+    isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed",
+) -> AsyncIterator[TopicReader]:
     """A reader that sees what transactions have committed.
+
+    Args:
+        settings: Broker; how long it may be silent.
+        isolation_level: "read_uncommitted" sees what they have not, too.
 
     Raises:
         PublishError: No broker answers, or it refuses what is asked in the block.
@@ -125,12 +162,36 @@ async def open_reader(settings: KafkaSettings) -> AsyncIterator[TopicReader]:
         **client_options(settings),
         group_id=None,
         auto_offset_reset="earliest",
-        isolation_level="read_committed",
+        isolation_level=isolation_level,
     )
     await connect(consumer, settings)
     try:
-        yield TopicReader(consumer)
+        yield TopicReader(consumer, settings.request_timeout_s)
     except KafkaError as exc:
         raise PublishError(f"the broker does not let this be read: {exc!r}") from exc
     finally:
         await consumer.stop()
+
+
+async def written_ends(settings: KafkaSettings, *topics: str) -> dict[TopicPartition, int]:
+    """The offset behind the last record of each partition, be it of an open transaction or not.
+
+    Where `TopicReader.ends` gives less, something is there that cannot be read yet.
+
+    Raises:
+        ConfigError: There is no such topic.
+        PublishError: No broker answers, or it refuses.
+    """
+    ends: dict[TopicPartition, int] = {}
+    async with open_reader(settings, isolation_level="read_uncommitted") as reader:
+        for topic in topics:
+            ends |= await reader.ends(topic)
+    return ends
+
+
+def not_settled(settings: KafkaSettings) -> str:
+    """What to say where `written_ends` are further than what can be read."""
+    return (
+        "not settled yet: a transaction is open before the end; ask again in about "
+        f"{settings.transaction_timeout_s:g} s"
+    )

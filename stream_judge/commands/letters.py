@@ -130,9 +130,10 @@ def explain_record(
     judged: its verdict or tombstone is shown. dead_letter: the letter is shown, and its verdict.
     superseded: a later update of the product was judged, and the verdict topic keeps only the
     newest. in_lag: it is still to be judged. gone: the source topic dropped it, and no output
-    tells of it. not_there: the source topic has no record at that offset, or none yet. lost: it
-    is committed and no output tells of it, which is a defect unless outputs have expired; only
-    then the exit code is 1.
+    tells of it. not_there: the source topic has no record at that offset, or none yet.
+    unsettled: no outcome was found, but a transaction is open that one may lie behind; ask
+    again. lost: it is committed and no output tells of it, which is a defect unless outputs
+    have expired; only then the exit code is 1.
     """
     place_of = parse_place(place)
     known = read_settings(settings, flags or ())

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, NotEnoughReplicasError
 
 from stream_judge import dead_letters as module
+from stream_judge import topic_reader
 from stream_judge.commands import letters
 from stream_judge.commands.letters import milliseconds
 from stream_judge.dead_letters import (
@@ -24,7 +27,7 @@ from stream_judge.explain import parse_place
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.verdict import VerdictWriter
-from tests.unit.memory_log import MemoryLog
+from tests.unit.memory_log import MemoryConsumer, MemoryLog
 
 SETTINGS = KafkaSettings()
 SHOP: Headers = (("shop", b"north"),)
@@ -186,6 +189,67 @@ async def test_one_letter_is_shown_without_reading_the_others(log: MemoryLog) ->
     for place in ((0, 20), (7, 0)):
         with pytest.raises(ConfigError, match="there is no dead letter"):
             await dead_letter(SETTINGS, *place)
+
+
+class BehindTransaction(MemoryConsumer):
+    """A consumer of a topic whose last records lie behind an open transaction."""
+
+    def __init__(self, log: MemoryLog, topic: str, options: dict[str, Any]) -> None:
+        super().__init__(log)
+        self._hidden = topic if options["isolation_level"] == "read_committed" else ""
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = await super().end_offsets(places)
+        return {tp: end - 1 if tp.topic == self._hidden else end for tp, end in ends.items()}
+
+
+async def test_a_letter_behind_an_open_transaction_is_not_denied(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(log, b"{0")
+    add(log, b"{1")
+    topic = SETTINGS.dead_letter_topic
+    monkeypatch.setattr(
+        topic_reader, "AIOKafkaConsumer", lambda **made: BehindTransaction(log, topic, made)
+    )
+    assert (await dead_letter(SETTINGS, 0, 0)).value == b"{0"
+    with pytest.raises(PublishError, match="0/1: not settled yet: .* ask again in about 10 s"):
+        await dead_letter(SETTINGS, 0, 1)
+    with pytest.raises(ConfigError, match="there is no dead letter"):
+        await dead_letter(SETTINGS, 0, 2)
+
+
+class Silent(Producer):
+    """Neither confirms nor refuses, and waits for what it has not confirmed when it stops."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self._sender = self.client = self
+        self.closed = 0
+
+    async def send_and_wait(self, topic: str, **_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_letter_that_nobody_confirms_ends_the_redrive_and_may_have_been_sent(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STOP_S", 0.02)
+    producer = Silent()
+    use(monkeypatch, producer)
+    add(log, b"{bad")
+    plan = await plan_redrive(SETTINGS, Selection())
+    hasty = SETTINGS.model_copy(update={"request_timeout_s": 0.02})
+    with pytest.raises(PublishError, match=r"0 of 1 .*: 0/0 is not confirmed: it may have been"):
+        async with asyncio.timeout(10):
+            await redrive(hasty, plan, on_sent=lambda _: None)
+    assert producer.closed == 2
 
 
 def test_what_is_no_place_of_a_letter_is_said() -> None:

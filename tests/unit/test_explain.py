@@ -3,14 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from stream_judge import explain as module
+from stream_judge import topic_reader
 from stream_judge.errors import DecodeError
 from stream_judge.events import ProductUpdate, SourceRecord
 from stream_judge.explain import Explanation, explain
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Findings, OutputRecord, VerdictWriter
-from tests.unit.memory_log import MemoryLog
+from tests.unit.memory_log import MemoryConsumer, MemoryLog
 
 SETTINGS = KafkaSettings()
 WRITER = VerdictWriter(source="/test", max_record_bytes=32_000)
@@ -23,11 +25,12 @@ class Shop:
         self.log = MemoryLog()
         self.log.install(monkeypatch)
         self.committed = 0
+        self.expired = False
         for topic in (SETTINGS.verdict_topic, SETTINGS.dead_letter_topic):
             self.log.topics[topic] = {0: []}
 
-        async def committed(settings: KafkaSettings, partition: tuple[str, int]) -> int:
-            return self.committed
+        async def committed(settings: KafkaSettings, partition: tuple[str, int]) -> int | None:
+            return None if self.expired else self.committed
 
         monkeypatch.setattr(module, "_committed", committed)
 
@@ -104,3 +107,65 @@ async def test_what_is_to_come_is_in_lag(shop: Shop) -> None:
     shop.committed = 0
     assert (await shop.explain(0)).state == "in_lag"
     assert (await shop.explain(1)).state == "not_there"
+
+
+class BehindTransaction(MemoryConsumer):
+    """A consumer of a topic whose last records lie behind an open transaction."""
+
+    def __init__(self, log: MemoryLog, topic: str, options: dict[str, Any]) -> None:
+        super().__init__(log)
+        self._hidden = topic if options["isolation_level"] == "read_committed" else ""
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = await super().end_offsets(places)
+        return {tp: end - 1 if tp.topic == self._hidden else end for tp, end in ends.items()}
+
+
+@pytest.mark.parametrize("topic", [SETTINGS.verdict_topic, SETTINGS.dead_letter_topic])
+async def test_an_outcome_behind_an_open_transaction_is_not_lost(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    shop.judge(shop.update("mug"))
+    missing = shop.update("cup")
+    if topic == SETTINGS.verdict_topic:
+        shop.judge(missing)
+    else:
+        shop.log.add(topic)
+    monkeypatch.setattr(
+        topic_reader, "AIOKafkaConsumer", lambda **made: BehindTransaction(shop.log, topic, made)
+    )
+    assert (await shop.explain(0)).state == "judged"
+    found = await shop.explain(1)
+    assert found.state == "unsettled"
+    assert "ask again in about 10 s" in found.detail
+
+
+async def test_an_outcome_is_found_though_the_groups_offsets_have_expired(shop: Shop) -> None:
+    shop.judge(shop.update("mug"))
+    shop.update("cup")
+    shop.expired = True
+    assert (await shop.explain(0)).state == "judged"
+    found = await shop.explain(1)
+    assert found.state == "in_lag"
+    assert "committed nothing for this partition" in found.detail
+    assert "1 records come first" in found.detail
+
+
+async def test_a_record_that_is_gone_is_judged_though_the_groups_offsets_have_expired(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(
+        self: MemoryConsumer, places: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return {place: 2 if place.topic == SETTINGS.topic else 0 for place in places}
+
+    shop.judge(shop.update("mug"))
+    for product in ("cup", "jug"):
+        shop.update(product)
+    monkeypatch.setattr(MemoryConsumer, "beginning_offsets", first)
+    shop.expired = True
+    assert (await shop.explain(0)).state == "judged"
+    found = await shop.explain(1)
+    assert found.state == "gone"
+    assert "committed nothing" in found.detail
+    assert "before it was judged" not in found.detail

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
-from stream_judge.errors import DecodeError
+from stream_judge import gate as module
+from stream_judge.errors import DecodeError, PublishError
 from stream_judge.events import ProductUpdate
+from stream_judge.gate import Gate, open_gate
+from stream_judge.settings import KafkaSettings
 from stream_judge.testing import GateState, MemoryPublisher, make_record
 from stream_judge.verdict import Findings, VerdictWriter
 
@@ -127,3 +135,153 @@ async def test_a_gate_takes_in_what_a_publisher_published() -> None:
     for output in publisher.outcomes[0].outputs:
         state.apply(output.key, output.value, dict(output.headers))
     assert found(state, 7) == "review"
+
+
+class Reader:
+    """What a gate uses of an aiokafka consumer, and the clock; fetches can fail unsaid."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_800_000_000.0
+        self.places = [TopicPartition("t", 0), TopicPartition("t", 1)]
+        self.known = {
+            place: SimpleNamespace(timestamp=None, has_valid_position=True, position=7, lso=7)
+            for place in self.places
+        }
+        self.failing: set[TopicPartition] = set()
+        self.coming: list[Any] = []
+        self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future())
+        self._subscription = SimpleNamespace(subscription=self)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    # A method for who uses the consumer, and an object inside of it.
+    @property
+    def assignment(self) -> Any:
+        return Assignment(self)
+
+    async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        await asyncio.sleep(0.001)
+        for place in set(self.places) - self.failing:
+            self.known[place].timestamp = int(self.now_s * 1000)
+        coming, self.coming = self.coming, []
+        return {self.places[0]: coming} if coming else {}
+
+    def send(self, revision: int, decision: str, **more: bytes) -> None:
+        sent = {**headers(revision), **more}
+        self.coming.append(
+            SimpleNamespace(key=b"p", value=verdict(revision, decision), headers=sent.items())
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, in steps, between which the gate reads."""
+        for _ in range(10):
+            self.now_s += seconds / 10
+            await asyncio.sleep(0.01)
+
+
+class Assignment:
+    def __init__(self, reader: Reader) -> None:
+        self.tps = reader.places
+        self.state_value = reader.known.__getitem__
+
+    def __call__(self) -> set[TopicPartition]:
+        return set(self.tps)
+
+
+@pytest.fixture
+async def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    made = Reader()
+    monkeypatch.setattr(module, "AIOKafkaConsumer", lambda *_, **__: made)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: made.now_s))
+    return made
+
+
+@pytest.fixture
+async def gate(reader: Reader) -> AsyncIterator[Gate]:
+    reader.send(1, "publish")
+    async with open_gate(KafkaSettings()) as made:
+        yield made
+
+
+async def decision(gate: Gate, timeout_s: float = 0) -> str:
+    return (await gate.decide("p", timeout_s=timeout_s)).decision
+
+
+async def test_an_idle_topic_that_is_read_publishes_for_ever(reader: Reader, gate: Gate) -> None:
+    for _ in range(5):
+        await reader.pass_time(100)
+        assert await decision(gate) == "publish"
+
+
+async def test_a_gate_that_cannot_read_publishes_nothing_until_it_can(
+    reader: Reader, gate: Gate
+) -> None:
+    reader.failing = {reader.places[1]}
+    await reader.pass_time(20)
+    assert await decision(gate) == "publish"
+    await reader.pass_time(3600)
+    assert await decision(gate) == "review"
+    assert (await gate.decide("p", 1, timeout_s=0)).decision == "review"
+    waiting = asyncio.create_task(decision(gate, 30))
+    await reader.pass_time(1)
+    reader.failing = set()
+    assert await waiting == "publish"
+
+
+async def test_what_holds_a_product_back_does_so_while_nothing_can_be_read(
+    reader: Reader, gate: Gate
+) -> None:
+    reader.send(2, "block")
+    await reader.pass_time(1)
+    reader.failing = set(reader.places)
+    await reader.pass_time(3600)
+    assert await decision(gate) == "block"
+
+
+async def test_a_gate_with_much_to_catch_up_on_publishes_nothing_yet(
+    reader: Reader, gate: Gate
+) -> None:
+    known = reader.known[reader.places[0]]
+    known.lso += 1
+    await reader.pass_time(60)
+    assert await decision(gate) == "review"
+    reader.send(2, "block")
+    known.position += 1
+    assert await decision(gate, 30) == "block"
+
+
+async def test_a_clock_that_was_put_back_makes_nothing_fresh(reader: Reader, gate: Gate) -> None:
+    reader.failing = set(reader.places)
+    await reader.pass_time(-3600)
+    assert await decision(gate) == "review"
+
+
+async def test_a_gate_without_partitions_publishes_nothing(reader: Reader, gate: Gate) -> None:
+    reader.places.clear()
+    await asyncio.sleep(0.01)
+    assert await decision(gate) == "review"
+
+
+async def test_a_reader_that_died_is_no_verdict_that_is_late(reader: Reader, gate: Gate) -> None:
+    reader._fetcher.error_future.set_exception(KafkaError("Unexpected error"))
+    with pytest.raises(PublishError, match="cannot be read"):
+        await gate.decide("q", timeout_s=30)
+
+
+async def test_a_gate_has_read_every_partition_before_it_answers(reader: Reader) -> None:
+    reader.failing = {reader.places[1]}
+    gate = Gate(KafkaSettings())
+    starting = asyncio.create_task(gate.start())
+    await asyncio.sleep(0.02)
+    assert not starting.done()
+    reader.failing = set()
+    await starting
+    await gate.stop()
+
+
+async def test_a_gate_is_told_at_its_opening_that_replays_count(reader: Reader) -> None:
+    reader.send(1, "block", **{"sj-replay": b"backfill"})
+    async with open_gate(KafkaSettings(), replays=True) as gate:
+        assert await decision(gate) == "block"

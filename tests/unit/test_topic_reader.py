@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from aiokafka import TopicPartition
 
-from stream_judge.errors import ConfigError
+from stream_judge.errors import ConfigError, PublishError
 from stream_judge.settings import KafkaSettings
-from stream_judge.topic_reader import open_reader
-from tests.unit.memory_log import MemoryLog
+from stream_judge.topic_reader import TopicReader, open_reader
+from tests.unit.memory_log import MemoryConsumer, MemoryLog
 
 SETTINGS = KafkaSettings()
 
@@ -62,3 +65,33 @@ async def test_a_topic_that_was_made_anew_is_read_to_its_own_end(log: MemoryLog)
     async with open_reader(SETTINGS) as reader:
         ends = {TopicPartition("t", 0): 500}
         assert len([record async for record in reader.records("t", ends=ends)]) == 1
+
+
+class Leaderless(MemoryConsumer):
+    """Gives out two records, then nothing, as where every fetch fails."""
+
+    async def getmany(self, *places: TopicPartition, timeout_ms: int) -> dict[Any, Any]:
+        if self._log.given_out < 2:
+            return await super().getmany(*places, timeout_ms=timeout_ms)
+        await asyncio.sleep(0.001)
+        return {}
+
+
+async def test_a_reading_that_stands_still_says_where_instead_of_hanging(log: MemoryLog) -> None:
+    for _ in range(5):
+        log.add("t")
+    reader = TopicReader(Leaderless(log), timeout_s=0.02)
+    with pytest.raises(PublishError, match=r"t/0: nothing came from offset 2 on .* to offset 5"):
+        async with asyncio.timeout(10):
+            assert [record async for record in reader.records("t")] == []
+
+
+async def test_who_takes_records_slowly_is_not_the_brokers_fault(log: MemoryLog) -> None:
+    for _ in range(3):
+        log.add("t")
+    reader = TopicReader(MemoryConsumer(log), timeout_s=0.02)
+    read = 0
+    async for _ in reader.records("t"):
+        await asyncio.sleep(0.03)
+        read += 1
+    assert read == 3
