@@ -19,6 +19,7 @@ from stream_judge.images.loader import ImageLoader
 from stream_judge.mapping import Mapping
 from stream_judge.policy import Policy, PolicyFile, load_policies
 from stream_judge.rights import check_rights
+from stream_judge.rows import policy_refusal
 from stream_judge.serving.manifest import manifest_digest
 from stream_judge.settings import Settings, unknown_variables
 from stream_judge.topics import check_topics
@@ -83,10 +84,12 @@ async def examine(settings: Settings, repository: Path | None = None) -> list[Fi
 
 
 def show(findings: list[Finding], *, as_json: bool) -> int:
-    """Print findings; 0 if all is well."""
+    """Print findings, as a table or as one line of JSON; 0 if all is well."""
+    ok = all(finding.ok for finding in findings)
     if as_json:
+        content = {"ok": ok, "findings": [asdict(finding) for finding in findings]}
         Console(soft_wrap=True).print(
-            json.dumps([asdict(finding) for finding in findings]), markup=False, highlight=False
+            json.dumps(content), markup=False, highlight=False, emoji=False
         )
     else:
         table = Table("what", "", "found, or what to do")
@@ -94,7 +97,7 @@ def show(findings: list[Finding], *, as_json: bool) -> int:
             mark = "[green]ok[/]" if finding.ok else "[red]WRONG[/]"
             table.add_row(escape(finding.what), mark, escape(finding.detail))
         Console().print(table)
-    return 0 if all(finding.ok for finding in findings) else 1
+    return 0 if ok else 1
 
 
 def _runtimes() -> Finding:
@@ -162,7 +165,7 @@ async def _try(
     side = spec.pixels.size
     row = await client.judge(np.full((side, side, 3), 127, np.uint8), "a test", policy.bundle)
     if row.status != "ok":
-        raise StreamJudgeError(f"the model server answers {row.status}", code=row.status)
+        raise StreamJudgeError(policy_refusal(row.status), code=row.status)
     if repository and row.model_digest != (local := manifest_digest(repository)):
         raise StreamJudgeError(
             f"the server judges with model {row.model_digest[:12]}, {repository} is {local[:12]}; "

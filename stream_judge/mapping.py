@@ -18,6 +18,7 @@ from stream_judge.images.options import MAX_URL
 from stream_judge.yaml_file import read_yaml
 
 _MAX_ID = 1_024
+_AN_ID = f"an integer of 64 bits or a string of 1 to {_MAX_ID} characters"
 # What a search may raise: an expression's functions meet whatever a seller sends.
 _FAILURES = (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError)
 
@@ -84,16 +85,10 @@ class Mapping:
             DecodeError: Not JSON, no product id, or a field of another type.
         """
         event = _parsed(record)
-        identity = self._identity("product_id", event, record)
-        if identity is None:
-            raise DecodeError(
-                f"{record.place}: no product id; product_id of the mapping found nothing",
-                place=record.place,
-            )
+        identity = self._identity(event, record)
         revision = _found(self._one.get("revision"), event, "revision", record)
         if revision is not None and _id(revision) is None:
-            wanted = f"an integer or a string of 1 to {_MAX_ID} characters"
-            raise _wrong("revision", wanted, revision, record)
+            raise _wrong("revision", _AN_ID, revision, record)
         return ProductUpdate(
             product_id=identity,
             revision=revision,
@@ -110,10 +105,9 @@ class Mapping:
     def product_id(self, record: SourceRecord) -> str | None:
         """The product id, as far as it can be read: from the value, else from the key."""
         try:
-            identity = self._identity("product_id", _parsed(record), record)
+            return self._identity(_parsed(record), record)
         except DecodeError:
-            identity = None
-        return identity or self.key_to_product_id(record)
+            return self.key_to_product_id(record)
 
     def key_to_product_id(self, record: SourceRecord) -> str | None:
         """The product id in a record's key, or None."""
@@ -135,8 +129,15 @@ class Mapping:
         except _FAILURES:
             return None
 
-    def _identity(self, name: str, event: Any, record: SourceRecord) -> str | None:
-        return _id(_found(self._one[name], event, name, record))
+    def _identity(self, event: Any, record: SourceRecord) -> str:
+        found = _found(self._one["product_id"], event, "product_id", record)
+        if found is None:
+            says = "no product id; product_id of the mapping found nothing"
+            raise DecodeError(f"{record.place}: {says}", place=record.place)
+        identity = _id(found)
+        if identity is None:
+            raise _wrong("product_id", _AN_ID, found, record)
+        return identity
 
     def _word(self, name: str, event: Any, record: SourceRecord) -> str | None:
         found = _found(self._one.get(name), event, name, record)
@@ -150,8 +151,10 @@ class Mapping:
             return ()
         if isinstance(found, str):
             found = [found]
-        if not isinstance(found, list) or not all(isinstance(url, str) for url in found):
+        if not isinstance(found, list):
             raise _wrong("images", "a list of URLs", found, record)
+        if strange := [url for url in found if not isinstance(url, str)]:
+            raise _no_url(strange[0], record)
         # A longer one is refused; whole it would only fill the verdict.
         return tuple(url[: MAX_URL + 1] for url in found[: self._max_images])
 
@@ -237,8 +240,24 @@ def _scalar(value: Any, name: str, record: SourceRecord) -> str:
 
 
 def _wrong(name: str, wanted: str, found: Any, record: SourceRecord) -> DecodeError:
+    says = f"{name} is not {wanted} but {_shown(found)}; correct the event or the mapping"
+    return DecodeError(f"{record.place}: {says}", place=record.place)
+
+
+def _no_url(found: Any, record: SourceRecord) -> DecodeError:
+    cure = "correct the event or the mapping"
+    if isinstance(found, dict):
+        cure = "write the field with the URL into the mapping, as in images[].url"
+    says = f"images holds {_shown(found)}, not only strings; {cure}"
+    return DecodeError(f"{record.place}: {says}", place=record.place)
+
+
+def _shown(found: Any) -> str:
+    """What was found, in a few words, whatever it holds."""
     kind = type(found).__name__
-    return DecodeError(
-        f"{record.place}: {name} is not {wanted} but {kind}; correct the event or the mapping",
-        place=record.place,
-    )
+    if isinstance(found, str):
+        return f"a string of {len(found)} characters"
+    # An integer of more than 64 bits is read as one of these.
+    if isinstance(found, float):
+        return f"{kind} {found:g}"
+    return "an integer of more bits" if kind == "int" and _id(found) is None else kind

@@ -16,9 +16,12 @@ from aiokafka.errors import (
     ConcurrentTransactions,
     GroupCoordinatorNotAvailableError,
     InvalidTransactionTimeout,
+    KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     NoError,
     TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.transaction import InitProducerIdRequest
@@ -31,11 +34,15 @@ _DEADLINE_S = 10.0
 _AGAIN_S = 0.1
 _TRANSACTION_COORDINATOR = 1
 _WITHOUT = "; or set kafka.publisher to plain, which needs no transactions"
+_UNREAD = (
+    "after its only broker died, a worker cannot see which of the outcomes confirmed to it are "
+    "there, and may repeat or lose the last"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A right that a worker needs.
+    """A right that a worker needs, or is better off with.
 
     Attributes:
         says: What for, in a few words.
@@ -43,6 +50,7 @@ class Right:
         allowed: Whether the account has it; asked of the broker by an administrative client.
         log: The settings of the broker's log behind its coordinator, for a right that has one.
         tried: Whether `allowed` does what a worker does: what it fails by, a worker fails by.
+        lacking: What happens without it, for one without which a worker works all the same.
     """
 
     says: str
@@ -50,10 +58,11 @@ class Right:
     allowed: Callable[[Any], Awaitable[bool]]
     log: str | None = None
     tried: bool = False
+    lacking: str | None = None
 
 
 def needed_rights(settings: KafkaSettings) -> list[Right]:
-    """Every right that the settings make a worker need."""
+    """Every right that the settings make a worker need, and then those it is better off with."""
     group = settings.application
     rights = [
         Right(
@@ -89,6 +98,10 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
                 tried=True,
             )
         )
+        for topic in (settings.verdict_topic, settings.dead_letter_topic):
+            right = partial(_on_topic, topic=topic, operation="Read")
+            command = f"--operation Read --topic {topic}"
+            rights.append(Right(f"read {topic}", command, right, lacking=_UNREAD))
     return rights
 
 
@@ -97,8 +110,9 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
 
     Nothing is written and no topic is made. Whatever a broker without an authorizer allows is
     there. A right that the broker does not tell of counts as there, and the line says so; but
-    not where a worker could not start either: without a coordinator, or without the
-    transactions that were tried.
+    not where a worker could not start either: without a connection, without a coordinator, or
+    without the transactions that were tried. One that a worker can do without is no fault where
+    it is missing, and the line says what it is for.
 
     Raises:
         PublishError: No broker.
@@ -114,8 +128,7 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
             except (KafkaError, TimeoutError, OSError, NotImplementedError) as exc:
                 lines.append(_untold(right, exc))
                 continue
-            command = f"kafka-acls --add --allow-principal User:{who} {right.arguments}"
-            lines.append((allowed, right.says if allowed else f"{right.says}: missing; {command}"))
+            lines.append((True, right.says) if allowed else _missing(right, who))
     finally:
         await admin.close()
     return lines
@@ -132,13 +145,23 @@ async def _ask(right: Right, admin: Any) -> bool:
                 # A coordinator is being made or moved; a topic will not come by itself. What
                 # the broker still says at the end tells more than that the time is over.
                 over = clock() + _AGAIN_S >= deadline
-                if over or not exc.retriable or exc.invalid_metadata:
+                if over or not exc.retriable or isinstance(exc, UnknownTopicOrPartitionError):
                     raise
             await asyncio.sleep(_AGAIN_S)
 
 
+def _missing(right: Right, who: str) -> tuple[bool, str]:
+    """What it means that the account has not a right."""
+    command = f"kafka-acls --add --allow-principal User:{who} {right.arguments}"
+    if right.lacking:
+        return True, f"{right.says}: missing, and not needed, but {right.lacking}; {command}"
+    return False, f"{right.says}: missing; {command}"
+
+
 def _untold(right: Right, exc: Exception) -> tuple[bool, str]:
     """What it means that asking for a right failed."""
+    if isinstance(exc, (KafkaConnectionError, NodeNotReadyError)):
+        return False, f"{right.says}: unknown, the broker went away ({exc!r})"
     if right.log and isinstance(exc, GroupCoordinatorNotAvailableError):
         says = "the broker gives no coordinator; with fewer than 3 brokers, lower its"
         return False, f"{right.says}: {says} {right.log}{_WITHOUT if right.tried else ''}"

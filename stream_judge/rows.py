@@ -22,6 +22,7 @@ from stream_judge.metrics import Metrics
 from stream_judge.outage import Circuit, Outages
 from stream_judge.policy import Policy
 from stream_judge.served_model import ServedModel
+from stream_judge.serving.bundle import MAX_BYTES
 from stream_judge.settings import WindowSettings
 from stream_judge.triton import ModelSpec, PolicyBundle, RowResult
 
@@ -151,13 +152,8 @@ class Rows:
             raise BadOutputError(
                 f"the model server answers a sound row of policy {policy.id} with {row.status}"
             )
-        if row.status == "policy_too_long":
-            raise PolicyError(
-                f"policy {policy.id}: instruction and samples leave no room for a listing's text "
-                "in the model; shorten the texts, or use fewer samples"
-            )
         if row.status != "ok":
-            raise PolicyError(f"policy {policy.id}: the model server answers {row.status}")
+            raise PolicyError(f"policy {policy.id}: {policy_refusal(row.status)}")
 
     async def _ask(self, pixels: NDArray[np.uint8], text: str, policy: Policy) -> RowResult:
         """The server's answer to one row, from a model that takes pictures as prepared."""
@@ -175,6 +171,22 @@ class Rows:
             raise BrokenInvariantError(f"an outage of the model server is {exc!r}") from exc
         self._metrics.retries.labels(exc.code).inc()
         _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
+
+
+def policy_refusal(status: str) -> str:
+    """What it means that a sound row of a policy gets another status than `ok`; what to do."""
+    if status == "policy_too_long":
+        return (
+            "instruction and samples leave no room for a listing's text in the model; shorten the "
+            "texts, or use fewer samples"
+        )
+    if status == "policy_invalid":
+        return (
+            "the model server cannot read this policy: a sample's text has no visible character, "
+            f"the samples' pictures are over {MAX_BYTES >> 20} MiB in all, or worker and model "
+            "repository are of different versions; correct the samples, or export again"
+        )
+    return f"the model server answers {status}"
 
 
 def is_model_outage(exc: Exception) -> bool:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_judge.connection import ask_any, client_options, connect
@@ -15,6 +25,16 @@ from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 
 _MONTH_MS = 30 * 24 * 3600 * 1000
+# A leader is elected, and a new topic known to every broker, within a second as a rule.
+_TRIES = 4
+_PAUSE_S = 0.3
+_CONFIGS = (
+    "max.message.bytes",
+    "cleanup.policy",
+    "retention.ms",
+    "retention.bytes",
+    "min.insync.replicas",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +65,12 @@ async def create_topics(settings: KafkaSettings, partitions: int, replication: i
     """Make the topics that are missing; one line for each.
 
     Raises:
-        PublishError: No broker, or it refuses.
+        PublishError: No broker, or it refuses; the message ends with the lines until then.
     """
     client = await _admin(settings)
+    lines: list[str] = []
     try:
         there = set(await client.list_topics())
-        lines = []
         for wanted in _wanted(settings, partitions):
             if wanted.name in there:
                 lines.append(f"{wanted.name}: is there already")
@@ -61,13 +81,24 @@ async def create_topics(settings: KafkaSettings, partitions: int, replication: i
             answer = await client.create_topics([topic])
             for _, code, *message in answer.topic_errors:
                 if code:
-                    raise PublishError(f"{wanted.name}: {for_code(code).__name__} {message}")
+                    raise PublishError("; ".join([_refused(wanted.name, code, message), *lines]))
             lines.append(f"{wanted.name}: made with {wanted.partitions} partitions")
         return lines
     except KafkaError as exc:
-        raise PublishError(f"the broker refuses: {exc!r}") from exc
+        raise PublishError("; ".join([f"the broker refuses: {exc!r}", *lines])) from exc
     finally:
         await client.close()
+
+
+def _refused(name: str, code: int, message: Sequence[str | None]) -> str:
+    """Why a topic was not made, and what to do."""
+    error = for_code(code)
+    # The oldest brokers give no message.
+    words = [part.rstrip(".") for part in message if part]
+    says = ": ".join([name, error.__name__, *words])
+    if error is InvalidReplicationFactorError:
+        says += "; lower --replication to the number of brokers"
+    return says
 
 
 async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
@@ -80,16 +111,7 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
     try:
         lines: list[tuple[bool, str]] = []
         for wanted in _wanted(settings, 1):
-            # Whoever only looks must not make a topic; that is the client's default.
-            asked = MetadataRequest([wanted.name], allow_auto_topic_creation=False)
-            (topic,) = (await ask_any(client._client, asked)).to_object()["topics"]
-            if topic["error_code"]:
-                lines.append((False, _missing(wanted.name, topic["error_code"])))
-                continue
-            parts = topic["partitions"]
-            copies = min((len(part["replicas"]) for part in parts), default=0)
-            lines.append((True, f"{wanted.name}: {len(parts)} partitions, {copies} replicas"))
-            lines += await _check_configs(client, wanted, settings, copies)
+            lines += await _check_topic(client, wanted.name, settings)
         return lines
     except KafkaError as exc:
         raise PublishError(f"the broker went away, or refuses: {exc!r}") from exc
@@ -97,39 +119,74 @@ async def check_topics(settings: KafkaSettings) -> list[tuple[bool, str]]:
         await client.close()
 
 
-def _missing(name: str, code: int) -> str:
+async def _check_topic(client: Any, name: str, settings: KafkaSettings) -> list[tuple[bool, str]]:
+    # Whoever only looks must not make a topic; that is the client's default.
+    request = MetadataRequest([name], allow_auto_topic_creation=False)
+    code, topic = await _asked(client, request, "topics")
+    if code:
+        return [(False, _unseen(name, code))]
+    parts = topic["partitions"]
+    copies = min((len(part["replicas"]) for part in parts), default=0)
+    lines = [(True, f"{name}: {len(parts)} partitions, {copies} replicas")]
+    # The broker answers for such a topic without an error.
+    if leaderless := [part for part in parts if part["leader"] < 0]:
+        numbers = _listed(part["partition"] for part in leaderless)
+        brokers = _listed(broker for part in leaderless for broker in part["replicas"])
+        says = f"no leader for partition {numbers}: nothing can be read or written there"
+        lines.append((False, f"{name}: {says}; start the brokers that hold it ({brokers})"))
+    led = [part for part in parts if part["leader"] >= 0]
+    in_sync = min((len(part["isr"]) for part in led), default=copies)
+    return lines + await _check_configs(client, name, settings, copies, in_sync)
+
+
+async def _asked(client: Any, request: Any, answers: str) -> tuple[int, dict[str, Any]]:
+    """Error code and answer for the one topic of a request; what may pass is asked again."""
+    for attempt in range(_TRIES):
+        if attempt:
+            await asyncio.sleep(_PAUSE_S)
+        (answer,) = (await ask_any(client._client, request)).to_object()[answers]
+        codes = [part["error_code"] for part in (answer, *answer.get("partitions", ()))]
+        if not any(for_code(code).retriable for code in codes):
+            break
+    return answer["error_code"], answer
+
+
+def _unseen(name: str, code: int) -> str:
+    """What it means that the broker says nothing of a topic but an error."""
     if code == TopicAuthorizationFailedError.errno:
         return f"{name}: this account may not see it; `stream-judge doctor` names the right"
-    return f"{name}: missing; run `stream-judge topics create`"
+    if code == UnknownTopicOrPartitionError.errno:
+        return f"{name}: missing; run `stream-judge topics create`"
+    return f"{name}: {_answers(code)}"
+
+
+def _answers(code: int) -> str:
+    return f"the broker answers {for_code(code).__name__} ({code}); if that stays, look at its log"
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(set(numbers))))
 
 
 async def _check_configs(
-    client: Any, wanted: _Wanted, settings: KafkaSettings, copies: int
+    client: Any, name: str, settings: KafkaSettings, copies: int, in_sync: int
 ) -> list[tuple[bool, str]]:
-    keys = (
-        "max.message.bytes",
-        "cleanup.policy",
-        "retention.ms",
-        "retention.bytes",
-        "min.insync.replicas",
-    )
-    resource = ConfigResource(ConfigResourceType.TOPIC, wanted.name, dict.fromkeys(keys))
+    request = DescribeConfigsRequest([(ConfigResourceType.TOPIC, name, list(_CONFIGS))])
     try:
-        (answer,) = await client.describe_configs([resource])
-        if (code := answer.resources[0][0]) == TopicAuthorizationFailedError.errno:
-            raise for_code(code)("DescribeConfigs is missing")
-        found = {entry[0]: entry[1] for r in answer.resources for entry in r[4]}
-        configs = {key: str(found[key]) for key in keys}
-    except (KafkaError, KeyError, ValueError, IndexError, TypeError) as exc:
-        says = f"{wanted.name}: this broker does not tell sizes ({type(exc).__name__})"
-        if isinstance(exc, TopicAuthorizationFailedError):
-            says = f"{wanted.name}: sizes are unknown: this account lacks DescribeConfigs on it"
-        return [(True, says)]
-    return judge_configs(wanted.name, configs, settings, copies)
+        code, answer = await _asked(client, request, "resources")
+        if code == TopicAuthorizationFailedError.errno:
+            return [(True, f"{name}: sizes are unknown: this account lacks DescribeConfigs on it")]
+        if code:
+            return [(False, f"{name}: sizes are unknown: {_answers(code)}")]
+        found = {entry["config_names"]: entry["config_value"] for entry in answer["config_entries"]}
+        configs = {key: str(found[key]) for key in _CONFIGS}
+    except (IncompatibleBrokerVersion, NotImplementedError, KeyError, ValueError, TypeError) as exc:
+        return [(True, f"{name}: this broker does not tell sizes ({type(exc).__name__})")]
+    return judge_configs(name, configs, settings, copies, in_sync)
 
 
 def judge_configs(
-    name: str, configs: dict[str, str], settings: KafkaSettings, copies: int
+    name: str, configs: dict[str, str], settings: KafkaSettings, copies: int, in_sync: int
 ) -> list[tuple[bool, str]]:
     """What a topic's configuration means for the worker, a line each.
 
@@ -140,6 +197,7 @@ def judge_configs(
             `min.insync.replicas`, as the broker writes them.
         settings: Which topic is which, and the largest record that is sent.
         copies: Replicas that its partitions have at least.
+        in_sync: Those of them that are in sync, at least, in partitions that have a leader.
     """
     lines = []
     limit, needed = int(configs["max.message.bytes"]), settings.max_record_bytes
@@ -157,6 +215,9 @@ def judge_configs(
     if (least := int(configs["min.insync.replicas"])) > copies:
         says = f"min.insync.replicas {least} with {copies} replicas refuses every record"
         lines.append((False, f"{name}: {says}; lower the one or add replicas"))
+    elif least > in_sync:
+        says = f"min.insync.replicas {least} refuses every record of a partition with {in_sync}"
+        lines.append((False, f"{name}: {says} in sync; start the brokers that are away"))
     return lines
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stream_judge import doctor
-from stream_judge.doctor import Finding, examine
+from stream_judge.doctor import Finding, examine, show
 from stream_judge.errors import (
     BadOutputError,
     StreamJudgeError,
@@ -13,6 +15,7 @@ from stream_judge.errors import (
     TritonUnavailableError,
 )
 from stream_judge.settings import KafkaSettings, Settings, read_settings
+from stream_judge.testing import MODEL, StubJudge
 from stream_judge.triton import ModelSpec
 
 
@@ -94,3 +97,36 @@ def test_two_runtimes_that_overwrite_each_other_are_found(
         _installed(tmp_path, f"{name}-1.30.dist-info", metadata)
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     assert not doctor._runtimes().ok
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_json_is_one_object_in_one_line(ok: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    # As long as a terminal is not wide, and with what a terminal would draw.
+    detail = "[red] kafka:key:1 " + "x" * 300
+    findings = [Finding("broker", True, "fine"), Finding("topic", ok, detail)]
+    assert show(findings, as_json=True) == (0 if ok else 1)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "ok": ok,
+        "findings": [
+            {"what": "broker", "ok": True, "detail": "fine"},
+            {"what": "topic", "ok": ok, "detail": detail},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("policy_too_long", "shorten the texts"),
+        ("policy_invalid", "export again"),
+        ("internal", "answers internal"),
+    ],
+)
+async def test_a_policy_that_the_server_refuses_is_told_with_what_to_do(
+    status: str, said: str, make_judge: Any
+) -> None:
+    policy = make_judge()._policies.policies[0]
+    client: Any = StubJudge(status=status)
+    with pytest.raises(StreamJudgeError, match=said):
+        await doctor._try(client, MODEL, policy, None)

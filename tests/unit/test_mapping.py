@@ -182,3 +182,49 @@ def test_a_number_without_end_is_no_id_wherever_it_stands(number: str) -> None:
     for event in ({"id": number}, {"id": "1", "rev": number}):
         with pytest.raises(DecodeError):
             mapping.update(make_record(event))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("12.5", "but float 12.5;"),
+        ("true", "but bool;"),
+        ('""', "but a string of 0 characters;"),
+        ('["a"]', "but list;"),
+        # More than 64 bits: JSON's reader makes a float of it.
+        ("1000000000000000000000", r"but float 1e\+21;"),
+    ],
+)
+def test_an_id_that_is_none_is_told_with_what_is_wanted(
+    mapping: Mapping, found: str, said: str
+) -> None:
+    record = make_record(f'{{"id": {found}}}'.encode())
+    wanted = "product_id is not an integer of 64 bits or a string of 1 to 1024 characters"
+    with pytest.raises(DecodeError, match=f"{wanted} {said}"):
+        mapping.update(record)
+    assert mapping.product_id(record) == "p-1"
+
+
+def test_an_integer_that_a_function_makes_too_large_is_told_so() -> None:
+    mapping = Mapping(MappingFile(product_id="to_number(id)", text={}, images="images"))
+    with pytest.raises(DecodeError, match="but an integer of more bits;"):
+        mapping.update(make_record({"id": str(2**64)}))
+
+
+def test_an_event_without_an_id_is_told_so(mapping: Mapping) -> None:
+    with pytest.raises(DecodeError, match="product_id of the mapping found nothing"):
+        mapping.update(make_record(b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([{"url": "http://x/1"}], r"images holds dict, not only strings; .* images\[\]\.url"),
+        (["http://x/1", 5], "images holds int, not only strings; correct the event"),
+        ({"url": "http://x/1"}, "images is not a list of URLs but dict"),
+    ],
+)
+def test_images_that_are_no_urls_are_told_with_what_is_wanted(images: object, said: str) -> None:
+    mapping = Mapping(MappingFile(product_id="id", text={}, images="images"))
+    with pytest.raises(DecodeError, match=said):
+        mapping.update(make_record({"id": "p", "images": images}))

@@ -9,9 +9,11 @@ from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     IncompatibleBrokerVersion,
     InvalidTransactionTimeout,
+    KafkaConnectionError,
     KafkaError,
     NoError,
     TransactionalIdAuthorizationFailed,
+    UnknownTopicOrPartitionError,
 )
 
 from stream_judge import rights
@@ -119,3 +121,68 @@ async def test_a_broker_that_does_not_tell_is_no_reason_to_stop(
 
     monkeypatch.setattr(rights, "topic_operations", silent)
     assert await wrong(monkeypatch, StubAdmin()) == []
+
+
+async def test_a_connection_that_breaks_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(admin: Any, name: str) -> frozenset[str]:
+        raise KafkaConnectionError("reset")
+
+    monkeypatch.setattr(rights, "topic_operations", broken)
+    lines = await wrong(monkeypatch, StubAdmin(), publisher="plain")
+    assert len(lines) == 3
+    assert all("the broker went away" in line for line in lines)
+
+
+async def test_a_connection_that_breaks_once_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = [KafkaConnectionError("reset")]
+
+    async def broken(admin: Any, name: str) -> frozenset[str]:
+        if errors:
+            raise errors.pop()
+        return ALL
+
+    monkeypatch.setattr(rights, "topic_operations", broken)
+    monkeypatch.setattr(rights, "_DEADLINE_S", 10)
+    monkeypatch.setattr(rights, "_AGAIN_S", 0)
+    monkeypatch.setattr(rights, "AIOKafkaAdminClient", lambda **_: StubAdmin())
+    lines = await check_rights(KafkaSettings())
+    assert not errors
+    assert all(ok and "broker" not in line for ok, line in lines)
+
+
+async def test_a_topic_that_is_not_there_is_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def absent(admin: Any, name: str) -> frozenset[str]:
+        asked.append(name)
+        raise UnknownTopicOrPartitionError
+
+    monkeypatch.setattr(rights, "topic_operations", absent)
+    monkeypatch.setattr(rights, "_DEADLINE_S", 10)
+    assert await wrong(monkeypatch, StubAdmin(), publisher="plain") == []
+    assert len(asked) == 3
+
+
+async def test_reading_outcomes_back_is_advised_to_who_publishes_transactions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = KafkaSettings()
+    outputs = (settings.verdict_topic, settings.dead_letter_topic)
+
+    async def blind(admin: Any, name: str) -> frozenset[str]:
+        return ALL - {"Read"} if name in outputs else ALL
+
+    monkeypatch.setattr(rights, "topic_operations", blind)
+    monkeypatch.setattr(rights, "AIOKafkaAdminClient", lambda **_: StubAdmin())
+    lines = await check_rights(settings)
+    assert all(ok for ok, _ in lines)
+    missing = [line for _, line in lines if "missing" in line]
+    assert [line.partition(":")[0] for line in missing] == [f"read {name}" for name in outputs]
+    assert all("may repeat" in line for line in missing)
+    assert all(f"--operation Read --topic {name}" in missing[i] for i, name in enumerate(outputs))
+    plain = await check_rights(KafkaSettings(publisher="plain"))
+    assert not any("missing" in line for _, line in plain)

@@ -120,6 +120,14 @@ async def test_a_policy_without_room_for_texts_is_the_policys_fault(listing: Lis
         await rows.judge(PICTURES, "mug", policy)
 
 
+async def test_a_policy_that_the_server_cannot_read_is_told_with_what_to_do(
+    listing: Listing,
+) -> None:
+    rows, policy = listing(StubJudge(status="policy_invalid"))
+    with pytest.raises(PolicyError, match=r"policy exact: .* no visible character.* export again"):
+        await rows.check(policy)
+
+
 async def test_a_server_that_fails_sound_rows_is_no_policys_fault(listing: Listing) -> None:
     answers = iter(["internal", "internal", "ok"])
     client = StubJudge(status=lambda _: next(answers))

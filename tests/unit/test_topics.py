@@ -1,9 +1,28 @@
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    InvalidReplicationFactorError,
+    InvalidTopicError,
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    PolicyViolationError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.protocol.admin import DescribeConfigsRequest
+
+from stream_judge import topics
+from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
-from stream_judge.topics import judge_configs
+from stream_judge.topics import check_topics, create_topics, judge_configs
 
 SETTINGS = KafkaSettings()
 GOOD = {
@@ -13,11 +32,87 @@ GOOD = {
     "retention.bytes": "-1",
     "min.insync.replicas": "1",
 }
+SOUND = {"error_code": 0, "partition": 0, "leader": 1, "replicas": [1], "isr": [1]}
+
+
+class StubBroker:
+    """A broker whose three topics are sound, until it is told otherwise.
+
+    Args:
+        partitions: Of every topic.
+        least: Every topic's `min.insync.replicas`.
+        metadata: Errors of the source topic's metadata, one for each time that it is asked.
+        configs: Errors of the source topic's configuration, likewise; or raised.
+        refused: Error and message for a topic that is to be made, by its name.
+    """
+
+    def __init__(
+        self,
+        *partitions: dict[str, Any],
+        least: int = 1,
+        metadata: tuple[type[KafkaError], ...] = (),
+        configs: tuple[type[KafkaError], ...] | Exception = (),
+        refused: dict[str, tuple[type[KafkaError], str | None]] | None = None,
+    ) -> None:
+        self._partitions = partitions or (SOUND,)
+        self._least = least
+        self._metadata = iter(metadata)
+        self._configs = configs if isinstance(configs, Exception) else iter(configs)
+        self._refused = refused or {}
+        self._client = self
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def close(self) -> None:
+        """Nothing to disconnect."""
+
+    async def list_topics(self) -> list[str]:
+        return [SETTINGS.verdict_topic]
+
+    async def create_topics(self, new: list[Any]) -> SimpleNamespace:
+        error, message = self._refused.get(new[0].name, (NoError, None))
+        return SimpleNamespace(topic_errors=[(new[0].name, error.errno, message)])
+
+    async def ask(self, client: Any, request: Any) -> SimpleNamespace:
+        if isinstance(request, DescribeConfigsRequest):
+            if isinstance(self._configs, Exception):
+                raise self._configs
+            name = request._resources[0][1]
+            policy = "compact" if name == SETTINGS.verdict_topic else "delete"
+            found = GOOD | {"cleanup.policy": policy, "min.insync.replicas": str(self._least)}
+            entries = [{"config_names": key, "config_value": found[key]} for key in found]
+            answer = {"error_code": self._next(name, self._configs), "config_entries": entries}
+            return SimpleNamespace(to_object=lambda: {"resources": [answer]})
+        (name,) = request._topics
+        code = self._next(name, self._metadata)
+        topic = {"error_code": code, "partitions": () if code else self._partitions}
+        return SimpleNamespace(to_object=lambda: {"topics": [topic]})
+
+    def _next(self, name: str, errors: Iterator[type[KafkaError]]) -> int:
+        return next(errors, NoError).errno if name == SETTINGS.topic else 0
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "_PAUSE_S", 0)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, broker: StubBroker) -> None:
+    monkeypatch.setattr(topics, "AIOKafkaAdminClient", lambda **_: broker)
+    monkeypatch.setattr(topics, "ask_any", broker.ask)
+
+
+async def faults(monkeypatch: pytest.MonkeyPatch, broker: StubBroker) -> list[str]:
+    """What is wrong with the source topic."""
+    use(monkeypatch, broker)
+    lines = await check_topics(SETTINGS)
+    return [line for ok, line in lines if not ok and line.startswith(SETTINGS.topic)]
 
 
 def wrong(name: str, **changes: str) -> list[str]:
     configs = GOOD | {key.replace("_", "."): value for key, value in changes.items()}
-    return [line for ok, line in judge_configs(name, configs, SETTINGS, 1) if not ok]
+    return [line for ok, line in judge_configs(name, configs, SETTINGS, 1, 1) if not ok]
 
 
 def test_topics_as_they_are_made_are_fine() -> None:
@@ -54,3 +149,108 @@ def test_what_would_lose_records_is_said(name: str, change: dict[str, str], said
 
 def test_verdicts_may_be_kept_for_ever_without_compaction() -> None:
     assert wrong(SETTINGS.verdict_topic, retention_ms="-1") == []
+
+
+async def test_a_partition_without_a_leader_is_named_with_its_brokers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As Kafka 4.3 answers: error 5 of the partition, none of the topic.
+    dead = {"error_code": 5, "leader": -1, "replicas": [3, 2], "isr": [2]}
+    broker = StubBroker(SOUND, dead | {"partition": 4}, dead | {"partition": 2})
+    (line,) = await faults(monkeypatch, broker)
+    assert "no leader for partition 2, 4" in line
+    assert line.endswith("start the brokers that hold it (2, 3)")
+
+
+async def test_a_leader_that_is_being_elected_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Electing(StubBroker):
+        async def ask(self, client: Any, request: Any) -> SimpleNamespace:
+            answer = await super().ask(client, request)
+            self._partitions = (SOUND,)
+            return answer
+
+    assert await faults(monkeypatch, Electing(SOUND | {"error_code": 5, "leader": -1})) == []
+
+
+async def test_too_few_replicas_in_sync_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SOUND | {"replicas": [1, 2, 3], "isr": [1, 2]}
+    assert await faults(monkeypatch, StubBroker(whole, least=2)) == []
+    (line,) = await faults(monkeypatch, StubBroker(whole, whole | {"isr": [1]}, least=2))
+    assert "min.insync.replicas 2" in line
+    assert "with 1 in sync; start the brokers" in line
+
+
+@pytest.mark.parametrize("asked", ["metadata", "configs"])
+async def test_what_passes_by_itself_is_asked_again(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passing = (LeaderNotAvailableError, UnknownTopicOrPartitionError)
+    assert await faults(monkeypatch, StubBroker(**{asked: passing})) == []  # type: ignore[arg-type]  # by name
+    (line,) = await faults(monkeypatch, StubBroker(**{asked: passing[:1] * 9}))  # type: ignore[arg-type]  # by name
+    assert "LeaderNotAvailableError (5)" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UnknownTopicOrPartitionError, "missing; run `stream-judge topics create`"),
+        (InvalidTopicError, "the broker answers InvalidTopicError (17)"),
+        (TopicAuthorizationFailedError, "may not see it"),
+    ],
+)
+async def test_only_a_topic_that_is_not_there_is_missing(
+    error: type[KafkaError], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = await faults(monkeypatch, StubBroker(metadata=(error,) * 9))
+    assert said in line
+    assert ("topics create" in line) is (error is UnknownTopicOrPartitionError)
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        StubBroker(configs=(TopicAuthorizationFailedError,)),
+        StubBroker(configs=IncompatibleBrokerVersion("too old")),
+    ],
+)
+async def test_sizes_that_nobody_tells_are_no_fault(
+    broker: StubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, broker)
+    lines = await check_topics(SETTINGS)
+    assert all(ok for ok, _ in lines)
+    assert "sizes" in lines[1][1]
+
+
+async def test_a_broker_that_goes_away_has_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, StubBroker(configs=KafkaConnectionError("reset")))
+    with pytest.raises(PublishError, match="went away"):
+        await check_topics(SETTINGS)
+
+
+async def test_a_refused_topic_is_told_with_those_that_were_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = SETTINGS.dead_letter_topic
+    use(monkeypatch, StubBroker(refused={name: (PolicyViolationError, None)}))
+    with pytest.raises(PublishError) as refused:
+        await create_topics(SETTINGS, 12, 3)
+    assert refused.value.message == (
+        f"{name}: PolicyViolationError; {SETTINGS.topic}: made with 12 partitions; "
+        f"{SETTINGS.verdict_topic}: is there already"
+    )
+
+
+async def test_more_replicas_than_brokers_are_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = (InvalidReplicationFactorError, "only 1 broker(s) are registered.")
+    use(monkeypatch, StubBroker(refused={SETTINGS.topic: few}))
+    with pytest.raises(PublishError) as refused:
+        await create_topics(SETTINGS, 12, 3)
+    assert refused.value.message == (
+        f"{SETTINGS.topic}: InvalidReplicationFactorError: only 1 broker(s) are registered; "
+        "lower --replication to the number of brokers"
+    )
