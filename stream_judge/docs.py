@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -91,7 +91,15 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
             if hasattr(part, key)
         )
-        yield f"| `{prefix}{name.upper()}` | {shown} | {bounds or '-'} | {field.description} |"
+        bounds = bounds or ", ".join(f"`{choice}`" for choice in _choices(kind)) or "-"
+        yield f"| `{prefix}{name.upper()}` | {shown} | {bounds} | {field.description} |"
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """The values that a type allows, if it names them; None goes without saying."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(choice for part in get_args(kind) for choice in _choices(part))
 
 
 def _cli_page() -> str:

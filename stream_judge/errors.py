@@ -1,4 +1,4 @@
-"""Every error that stream_judge raises.
+"""The tree of stream_judge's errors.
 
     StreamJudgeError
     ├── ConfigError               settings, mappings, policies that cannot work
@@ -35,6 +35,10 @@
 
 `code` is what verdicts, dead letters and metrics carry; `retriable` says whether the
 same attempt may succeed later.
+
+Two subclasses stand where they are raised: `RowFault` in `judge.py`, `TokenError` in
+`kafka_oauth.py`. `serving/` imports nothing of the worker: its `PromptError` and `BundleError`
+are `ValueError`s of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One event in, one outcome out. The worker, replay and `judge` all come here."""
+"""One event in, one outcome out. The worker and `stream-judge judge` both come here."""
 
 from __future__ import annotations
 

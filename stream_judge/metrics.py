@@ -51,7 +51,8 @@ class Metrics:
         )
         self.retries = Counter(
             "stream_judge_retries",
-            "Attempts repeated because the operator's parts were out, by code.",
+            "Requests to the model server that were repeated because it was out, by code "
+            "(triton_unavailable, triton_timeout, bad_output).",
             ("code",),
             registry=self.registry,
         )

@@ -1,4 +1,4 @@
-"""Publishing runs of outcomes; the only module that imports aiokafka's producer.
+"""Publishing runs of outcomes; of the worker, the only module that imports aiokafka's producer.
 
 A run is what is finished at the head of one partition's lane; a sink takes the runs of one
 lane and belongs to it alone. Two publishers make sinks:

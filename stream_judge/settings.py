@@ -95,7 +95,12 @@ class KafkaSettings(_Section):
         30.0, gt=1, description="Until a silent worker loses its partitions, seconds."
     )
     request_timeout_s: float = Field(
-        30.0, gt=1, description="Until a record must be confirmed by the broker, seconds."
+        30.0,
+        gt=1,
+        description="Plain publisher: how long the broker may take to confirm an outcome before "
+        "the worker ends, seconds. Transactional: how long one attempt at opening a new producer "
+        "may take after a failed transaction. Of `explain` and `dead-letters`: how long the broker "
+        "may let one answer wait.",
     )
     max_record_bytes: int = Field(
         1_000_000, ge=32_000, description="Largest record that the output topics take, bytes."
@@ -194,10 +199,14 @@ class WindowSettings(_Section):
     linger_s: float = Field(
         0.05,
         ge=0,
-        description="How long a transaction's run waits for records under way, seconds.",
+        description="How long a finished run waits for records of its partition still under way, "
+        "to be published with them, seconds; of both publishers.",
     )
     drain_timeout_s: float = Field(
-        15.0, ge=0, description="At a stop or rebalance: how long work under way may finish."
+        15.0,
+        ge=0,
+        description="How long work under way may take to finish at a stop, seconds; at a "
+        "rebalance no longer than 0.3 times kafka.session_timeout_s.",
     )
     retry_first_s: float = Field(
         0.2, gt=0, description="First wait while something of the operator's is out, seconds."
@@ -224,7 +233,11 @@ class WindowSettings(_Section):
 class WebSettings(_Section):
     """The worker's own pages: /healthz, /readyz, /metrics."""
 
-    bind: str = Field("127.0.0.1", description="Address.")
+    bind: str = Field(
+        "127.0.0.1",
+        description="Address they are served on; 0.0.0.0 where probes or Prometheus come from "
+        "elsewhere.",
+    )
     port: int = Field(6066, ge=0, le=65535, description="Port; 0 takes a free one.")
 
 
@@ -232,7 +245,10 @@ class LogSettings(_Section):
     """Logs on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="From here on.")
-    format: Literal["json", "console"] = Field("json", description="One line an event either way.")
+    format: Literal["json", "console"] = Field(
+        "json",
+        description="json: one line an event; console: for people, a traceback on lines below it.",
+    )
 
 
 class Settings(BaseSettings):

@@ -1,4 +1,4 @@
-"""The client of the model server; the only module that imports tritonclient.
+"""The client of the model server; of the worker, the only module that imports tritonclient.
 
 Rows of the same policy, whichever record they come from, travel together: a request
 leaves when it is full, or when its first row has lingered, and not before one of the requests

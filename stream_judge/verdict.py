@@ -316,7 +316,7 @@ def _now() -> str:
 
 
 def _verdict_id(found: Findings, *codes: str) -> str:
-    """The same content judged the same way has the same id, also in a replay.
+    """The same content judged the same way has the same id, also when it is judged again.
 
     Args:
         found: What was judged, and by what.

@@ -138,7 +138,9 @@ class ImageOptions(BaseModel):
         description="Bytes of downloaded pictures that wait for a decoder, from which on no other "
         "download begins; those under way add max_connections times max_bytes at most.",
     )
-    max_connections_per_host: int = Field(8, ge=1, description="The same, for one host.")
+    max_connections_per_host: int = Field(
+        8, ge=1, description="Downloads from one host at the same time."
+    )
     decoders: int = Field(2, ge=1, le=64, description="Child processes that decode.")
     decode_timeout_s: float = Field(5.0, gt=0, description="For one picture, seconds.")
     decoder_memory_bytes: int = Field(
