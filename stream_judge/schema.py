@@ -83,7 +83,8 @@ def verdict_schema() -> dict[str, Any]:
         },
         "decision": {
             "enum": ["publish", "review", "block"],
-            "description": "by the policy's thresholds; on_unjudgeable where nothing was judged",
+            "description": "by the policy's thresholds; on_unjudgeable where nothing was judged, "
+            "and review where no policy applies",
         },
         "reason": {"enum": list(REASONS)},
         "score": _maybe("number", description="calibrated P(relevant)", **unit),

@@ -20,6 +20,8 @@ SCHEMA = 1
 _SORTED = orjson.OPT_SORT_KEYS
 # What an error says of itself must not make its dead letter too large to send.
 _MAX_MESSAGE, _MAX_STACKTRACE = 2_000, 4_000
+# Nobody has said what to do without a policy: people look.
+_WITHOUT_POLICY: Decision = "review"
 # Version 00, no all-zero ids (W3C Trace Context).
 _TRACEPARENT = re.compile(
     rb"00-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})"
@@ -115,15 +117,11 @@ class VerdictWriter:
     Args:
         source: CloudEvents `source` of what is published.
         max_record_bytes: Largest record that the output topics take.
-        on_unjudgeable: Decision where no policy is known.
     """
 
-    def __init__(
-        self, *, source: str, max_record_bytes: int, on_unjudgeable: Decision = "review"
-    ) -> None:
+    def __init__(self, *, source: str, max_record_bytes: int) -> None:
         self._source = source
         self._max_bytes = max_record_bytes
-        self._on_unjudgeable: Decision = on_unjudgeable
 
     def judged(self, record: SourceRecord, found: Findings) -> Outcome:
         """A verdict with a score.
@@ -139,7 +137,7 @@ class VerdictWriter:
 
     def unjudgeable(self, record: SourceRecord, found: Findings, code: str) -> Outcome:
         """A verdict that says why there is no score; the gate is never left waiting."""
-        decision = found.policy.file.on_unjudgeable if found.policy else self._on_unjudgeable
+        decision = found.policy.file.on_unjudgeable if found.policy else _WITHOUT_POLICY
         verdict = self._verdict(record, found, "unjudgeable", code, decision)
         return self._fitting(record, found, verdict, code, decision)
 
@@ -218,13 +216,12 @@ class VerdictWriter:
         kind: Kind = verdict["outcome"]
         output = self._output(record, verdict)
         if _size(output.key, output.value, output.headers) > self._max_bytes:
-            verdict["rationale"] = None
             verdict["images"] = [{**image, "url": None} for image in verdict["images"]]
             output = self._output(record, verdict)
         if _size(output.key, output.value, output.headers) > self._max_bytes:
             kind, code = "unjudgeable", "verdict_too_large"
             bare = replace(found, images=[], judgement=None, answer_mass=None)
-            decision = found.policy.file.on_unjudgeable if found.policy else self._on_unjudgeable
+            decision = found.policy.file.on_unjudgeable if found.policy else _WITHOUT_POLICY
             verdict = self._verdict(record, bare, kind, code, decision)
             # Of what was judged, not of what is left; and another one than under a larger limit.
             verdict["verdict_id"] = _verdict_id(found, code)

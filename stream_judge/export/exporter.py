@@ -33,13 +33,11 @@ class ExportReport:
     Attributes:
         out: The repository.
         digest: Its manifest's sha256, as verdicts name the model.
-        bytes: Size of all files.
         difference: Largest difference of a logit to transformers, or None without verify.
     """
 
     out: Path
     digest: str
-    bytes: int
     difference: float | None
 
 
@@ -84,7 +82,7 @@ def export_checkpoint(
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     say(f"{out}: {len(files)} files, {size / 1e6:.1f} MB")
-    return ExportReport(out, manifest_digest(out), size, difference)
+    return ExportReport(out, manifest_digest(out), difference)
 
 
 def _check_disk(source: Checkpoint, parent: Path, dtype: DType) -> None:
