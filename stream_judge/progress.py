@@ -10,6 +10,7 @@ does. Only the last: the next transaction of a producer begins behind the marker
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -110,30 +111,57 @@ def places_of(sent: Iterable[Any]) -> tuple[tuple[TopicPartition, int], ...]:
     return tuple(sorted(first.items()))
 
 
-async def look_for(settings: KafkaSettings, run: Run) -> State:
-    """Whether the outcomes of a run can be read; give it a deadline.
+class OutcomeReader:
+    """Looks for outcomes as a reader of the output topics does.
 
-    Raises:
-        KafkaError: The broker does not tell.
+    All lanes share it, one after the other: a broker that comes back meets all of them at once.
+
+    Args:
+        settings: Broker and topics.
     """
-    reader = AIOKafkaConsumer(
-        **client_options(settings),
-        group_id=None,
-        isolation_level="read_committed",
-        # What the log has lost is as good as never written.
-        auto_offset_reset="earliest",
-    )
-    try:
-        await reader.start()
-        return await _state(reader, run.places)
-    except TopicAuthorizationFailedError as exc:
-        _log.warning("outcomes_unreadable", error=repr(exc))
-        return "unknown"
-    finally:
-        await reader.stop()
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._reader: Any = None
+        self._lock = asyncio.Lock()
+
+    async def look_for(self, run: Run) -> State:
+        """Whether the outcomes of a run can be read; give it a deadline.
+
+        Raises:
+            KafkaError: The broker does not tell.
+        """
+        async with self._lock:
+            reader = self._reader or await self._connected()
+            try:
+                return await _state(reader, run.places)
+            except TopicAuthorizationFailedError as exc:
+                _log.warning("outcomes_unreadable", error=repr(exc))
+                return "unknown"
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._reader is not None:
+            await self._reader.stop()
+
+    async def _connected(self) -> Any:
+        reader = AIOKafkaConsumer(
+            **client_options(self._settings),
+            group_id=None,
+            isolation_level="read_committed",
+            # What the log has lost is as good as never written.
+            auto_offset_reset="earliest",
+        )
+        try:
+            await reader.start()
+        except BaseException:
+            await reader.stop()
+            raise
+        self._reader = reader
+        return reader
 
 
-async def _state(reader: AIOKafkaConsumer, places: Sequence[tuple[TopicPartition, int]]) -> State:
+async def _state(reader: Any, places: Sequence[tuple[TopicPartition, int]]) -> State:
     reader.assign([tp for tp, _ in places])
     for tp, offset in places:
         reader.seek(tp, offset)

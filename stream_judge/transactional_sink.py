@@ -29,7 +29,7 @@ from aiokafka.structs import OffsetAndMetadata
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of
 from stream_judge.outage import Outages
-from stream_judge.progress import Progress, Run, State, look_for, places_of
+from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
 from stream_judge.publisher import Partition, make_producer, name_run, send_run, topics_of
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -48,6 +48,7 @@ class TransactionalSink:
     Args:
         settings: Broker, topics, group, time-outs.
         offsets: The group's.
+        outcomes: Looks for what was confirmed.
         partition: Of the source.
         generation: Of the assignment.
         outages: Told while the broker is out.
@@ -58,6 +59,7 @@ class TransactionalSink:
         self,
         settings: KafkaSettings,
         offsets: GroupOffsets,
+        outcomes: OutcomeReader,
         partition: Partition,
         generation: int,
         outages: Outages,
@@ -70,6 +72,7 @@ class TransactionalSink:
         self._sent: Run | None = None
         self._settings = settings
         self._offsets = offsets
+        self._outcomes = outcomes
         self._partition = partition
         self._generation = generation
         self._topics = topics_of(settings)
@@ -140,7 +143,7 @@ class TransactionalSink:
         """Whether a confirmed run can be read; where nothing is decided, it is ended anew."""
         if not run.places:
             return "there"
-        if (state := await look_for(self._settings, run)) != "open":
+        if (state := await self._outcomes.look_for(run)) != "open":
             return state
         ends = await self._offsets.ranges({(tp.topic, tp.partition) for tp, _ in run.places})
         if any(ends[tp.topic, tp.partition][1] <= offset for tp, offset in run.places):
@@ -152,7 +155,7 @@ class TransactionalSink:
             self._producer._txn_manager.maybe_add_partition_to_txn(tp)
         await self._producer.commit_transaction()
         while True:
-            if (state := await look_for(self._settings, run)) != "open":
+            if (state := await self._outcomes.look_for(run)) != "open":
                 return state
             await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from stream_judge.errors import PublishError
 from stream_judge.offsets import Committed, GroupOffsets, start_offsets
 from stream_judge.outage import Outages
-from stream_judge.progress import Progress
+from stream_judge.progress import OutcomeReader, Progress
 from stream_judge.publisher import Partition, Sink
 from stream_judge.settings import KafkaSettings
 from stream_judge.transactional_sink import TransactionalSink
@@ -41,6 +41,7 @@ class TransactionalPublisher:
         self._settings = settings
         self._outages = outages or Outages()
         self._offsets = GroupOffsets(settings)
+        self._outcomes = OutcomeReader(settings)
         # Of all partitions that this process ever owned.
         self._memory: dict[Partition, Progress] = {}
 
@@ -62,6 +63,7 @@ class TransactionalPublisher:
             partition: TransactionalSink(
                 self._settings,
                 self._offsets,
+                self._outcomes,
                 partition,
                 generation,
                 self._outages,
@@ -124,6 +126,7 @@ class TransactionalPublisher:
     async def stop(self) -> None:
         """Disconnect; the sinks are their lanes' to close."""
         await self._offsets.stop()
+        await self._outcomes.stop()
 
 
 async def _gather(works: Iterable[Callable[[], Awaitable[None]]]) -> None:

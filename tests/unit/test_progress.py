@@ -11,7 +11,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from stream_judge import progress as module
 from stream_judge.offsets import Committed
-from stream_judge.progress import Progress, Run, State, look_for, places_of
+from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
 from stream_judge.settings import KafkaSettings
 
 A, B = TopicPartition("verdicts", 0), TopicPartition("letters", 0)
@@ -143,5 +143,9 @@ async def test_outcomes_are_looked_for_as_a_gate_reads_them(
 ) -> None:
     monkeypatch.setattr(module, "AIOKafkaConsumer", Reader)
     LOGS.update({A: verdicts, B: letters})
-    assert await look_for(KafkaSettings(), RUN) == state
-    assert READERS[-1].stopped
+    reader, before = OutcomeReader(KafkaSettings()), len(READERS)
+    assert await reader.look_for(RUN) == state
+    assert await reader.look_for(RUN) == state
+    await reader.stop()
+    # One for all.
+    assert [found.stopped for found in READERS[before:]] == [True]

@@ -109,7 +109,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 async def make_sink(
     broker: Any, number: int, outages: Outages, settings: KafkaSettings = SETTINGS
 ) -> TransactionalSink:
-    sink = TransactionalSink(settings, broker, (settings.topic, number), 1, outages, {})
+    sink = TransactionalSink(settings, broker, broker, (settings.topic, number), 1, outages, {})
     await sink.open()
     return sink
 
@@ -232,7 +232,7 @@ async def test_lanes_open_only_once_their_starts_can_be_read(
     monkeypatch.setattr(broker, "committed", committed)
     monkeypatch.setattr(broker, "ranges", ranges, raising=False)
     publisher = TransactionalPublisher(SETTINGS.model_copy(update={"on_missing_offset": "latest"}))
-    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
     sinks = await publisher.open([place], 2)
     assert (asked, set(sinks)) == (4, {place})
     # Nothing had to be committed: nothing is waited for.
@@ -250,7 +250,7 @@ class Memory:
         self.asked: list[Run] = []
         monkeypatch.setattr(broker, "committed", self._committed)
         monkeypatch.setattr(broker, "ranges", self._ranges, raising=False)
-        monkeypatch.setattr(transactional_sink, "look_for", self._look_for)
+        monkeypatch.setattr(broker, "look_for", self.look_for, raising=False)
 
     async def _committed(self) -> dict[Partition, Committed]:
         return {} if self.offset is None else {(SETTINGS.topic, 0): self.offset}
@@ -258,7 +258,7 @@ class Memory:
     async def _ranges(self, places: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         return dict.fromkeys(places, (0, 9))
 
-    async def _look_for(self, _: KafkaSettings, run: Run) -> State:
+    async def look_for(self, run: Run) -> State:
         self.asked.append(run)
         return self.states.pop(0)
 
@@ -405,7 +405,7 @@ async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
 
     monkeypatch.setattr(transactions, "TransactionalSink", Sink)
     publisher = TransactionalPublisher(SETTINGS)
-    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
     memory.offset = Committed(5, 1)
     sinks = await publisher.open([place], 1)
     await sinks[place].publish(run_of(0))
@@ -430,7 +430,7 @@ async def test_what_this_process_knows_no_better_is_left_as_the_group_has_it(
     place = (SETTINGS.topic, 0)
     begun = memory.offset = Committed(0, 1, first=True)
     publisher = TransactionalPublisher(SETTINGS)
-    publisher._offsets = broker  # type: ignore[assignment]  # all that is asked of it
+    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
     sinks = await publisher.open([place], 1)
     broker.problem = NotEnoughReplicasError()
     publishing = asyncio.create_task(sinks[place].publish(run_of(0, 0)))
