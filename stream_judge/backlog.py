@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -94,9 +94,33 @@ class Backlog:
         places = [TopicPartition(*partition) for partition in positions or {}]
         # Also with nothing to compare: whether the broker answers says what a consumer that
         # does not answer suffers from.
-        ends = await reader.end_offsets(places or [TopicPartition(self._settings.topic, 0)])
+        ends = await _ends(reader, places or [TopicPartition(self._settings.topic, 0)])
         if positions is None:
             return True
         if not places:
             return False
         return any(positions[tp.topic, tp.partition] < end for tp, end in ends.items())
+
+
+async def _ends(reader: Any, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+    """Where the logs end, of those partitions that tell; an error if none does."""
+    try:
+        async with asyncio.timeout(_DEADLINE_S / 3):
+            found: Mapping[TopicPartition, int] = await reader.end_offsets(places)
+            return found
+    except (KafkaError, TimeoutError):
+        # One partition without a leader keeps all of them waiting, and is no outage of the broker.
+        asking = (_asked(reader, place) for place in places)
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        ends = {
+            tp: end for found in results if isinstance(found, dict) for tp, end in found.items()
+        }
+        if not ends:
+            raise
+        return ends
+
+
+async def _asked(reader: Any, place: TopicPartition) -> dict[TopicPartition, int]:
+    async with asyncio.timeout(_DEADLINE_S / 3):
+        found: dict[TopicPartition, int] = await reader.end_offsets([place])
+        return found

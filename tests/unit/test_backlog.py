@@ -22,10 +22,14 @@ class Reader:
 
     def __init__(self) -> None:
         self.out = False
+        self.leaderless: set[int] = set()
         self.asked: list[TopicPartition] = []
 
     async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         self.asked += places
+        if any(tp.partition in self.leaderless for tp in places):
+            # aiokafka asks again and again.
+            await asyncio.sleep(3600)
         if self.out:
             raise KafkaConnectionError
         return dict.fromkeys(places, 10)
@@ -72,6 +76,18 @@ async def test_what_lies_behind_the_position_is_unread(monkeypatch: pytest.Monke
     bench.positions = {HERE: 10}
     await bench.until(lambda: not bench.backlog.unread)
     assert bench.outages.names == []
+
+
+async def test_one_partition_without_a_leader_is_no_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    bench.reader.leaderless = {2}
+    bench.positions = {HERE: 9, ("product-updates", 2): 0}
+    await bench.until(lambda: bench.backlog.unread)
+    assert bench.outages.names == []
+    bench.positions = {("product-updates", 2): 0}
+    await bench.until(lambda: bench.outages.names == ["kafka"])
 
 
 async def test_a_consumer_that_does_not_answer_reads_nothing(
