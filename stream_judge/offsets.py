@@ -19,7 +19,7 @@ from stream_judge.settings import KafkaSettings
 
 _AGAIN_S = 0.1
 _MARK = "sj-generation="
-_FIRST = ";first"
+_FIRST, _LANE = "first", "lane="
 # A topic's name, and partition, offset, metadata and error of each partition.
 _TopicOffsets = tuple[str, list[tuple[int, int, str, int]]]
 
@@ -32,16 +32,19 @@ class Committed:
         offset: The next one to be judged.
         generation: Of the assignment that committed it; -1 where somebody else did.
         first: Whether it is where a new group begins: nothing has been judged up to it.
+        lane: Token of the lane that committed it. The generation does not tell lanes apart: a
+            static member's stays when another process takes its name.
     """
 
     offset: int
     generation: int
     first: bool = False
+    lane: str = ""
 
 
-def metadata_of(generation: int, *, first: bool = False) -> str:
-    """What is stored beside an offset that an assignment commits; see `Committed`."""
-    return f"{_MARK}{generation}{_FIRST if first else ''}"
+def metadata_of(generation: int, lane: str, *, first: bool = False) -> str:
+    """What is stored beside an offset that a lane commits; see `Committed`."""
+    return f"{_MARK}{generation};{_LANE}{lane}" + (f";{_FIRST}" if first else "")
 
 
 class GroupOffsets:
@@ -181,8 +184,9 @@ def _problem(partition: Partition, found: Committed | None, first: int, last: in
 
 
 def _committed(offset: int, metadata: str | None) -> Committed:
-    text = metadata or ""
-    number = text.removeprefix(_MARK).removesuffix(_FIRST)
-    if not text.startswith(_MARK) or not number.isdigit():
+    mark, *fields = (metadata or "").split(";")
+    number = mark.removeprefix(_MARK)
+    if not mark.startswith(_MARK) or not number.isdigit():
         return Committed(offset, -1)
-    return Committed(offset, int(number), text.endswith(_FIRST))
+    lanes = [field.removeprefix(_LANE) for field in fields if field.startswith(_LANE)]
+    return Committed(offset, int(number), _FIRST in fields, "".join(lanes))

@@ -51,14 +51,14 @@ class Progress:
 
     Attributes:
         position: The offset behind the last confirmed run, or where the lane began.
-        generation: Of the lane's assignment.
+        lane: Token of the lane, which its commits carry.
         before: What the group had committed when the lane began.
         run: The last confirmed run; None in a lane that has published nothing.
         failed: Whether the lane met a failure behind it.
     """
 
     position: int
-    generation: int
+    lane: str
     before: Committed | None
     run: Run | None = None
     failed: bool = False
@@ -71,7 +71,7 @@ class Progress:
         """
         if found is None:
             return self.before is None
-        return found.generation == self.generation or found == self.before
+        return found.lane == self.lane or found == self.before
 
     def is_forgotten(self, found: Committed | None) -> bool:
         """Whether the group's offset is one that lies before what was confirmed."""
@@ -80,7 +80,8 @@ class Progress:
 
     def is_doubtful(self, found: Committed | None) -> bool:
         """Whether somebody has to look for what was confirmed."""
-        return self.is_forgotten(found) or (self.failed and self.is_own(found))
+        stands = found is not None and found.offset == self.position
+        return self.is_forgotten(found) or (self.failed and stands and self.is_own(found))
 
     def resume_at(self, found: Committed | None, state: State) -> int | None:
         """The offset at which the partition goes on.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,7 +68,8 @@ class TransactionalSink:
     ) -> None:
         self._outages = outages
         self._memory = memory
-        self._progress = Progress(-1, generation, None)
+        self._lane = secrets.token_hex(4)
+        self._progress = Progress(-1, self._lane, None)
         # The last run whose sends were confirmed.
         self._sent: Run | None = None
         self._settings = settings
@@ -112,7 +114,7 @@ class TransactionalSink:
             first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
                 await self._transact((), offset, first=first)
-        self._keep(Progress(offset, self._generation, committed))
+        self._keep(Progress(offset, self._lane, committed))
 
     async def resume_at(self, found: Committed | None) -> int | None:
         """Where the partition goes on, as far as this process knows; None: it does not.
@@ -230,7 +232,7 @@ class TransactionalSink:
             await self.open()
             found = (await self._offsets.committed()).get(self._partition)
             offset = found.offset if found is not None else None
-            if found is not None and offset == end and found.generation == self._generation:
+            if found is not None and offset == end and found.lane == self._lane:
                 # Only the answer was lost.
                 self._confirm(end, self._sent)
             progress = self._progress
@@ -276,7 +278,7 @@ class TransactionalSink:
         if run:
             self._sent = Run(run[0].record.offset, end, places_of(sent))
         place = TopicPartition(*self._partition)
-        offset = OffsetAndMetadata(end, metadata_of(self._generation, first=first))
+        offset = OffsetAndMetadata(end, metadata_of(self._generation, self._lane, first=first))
         await self._producer.send_offsets_to_transaction(
             {place: offset}, self._settings.application
         )

@@ -59,7 +59,7 @@ def test_lost_offsets_stop_the_worker_until_an_operator_decides(
 
 @pytest.mark.parametrize(
     "text",
-    ["", None, "host-7", "sj-generation=", "sj-generation=x", "7;first", "sj-generation=;first"],
+    ["", None, "host-7", "sj-generation=", "sj-generation=x", "7;first", "sj-generation=;lane=a"],
 )
 def test_metadata_of_others_names_no_generation(text: str | None) -> None:
     assert committed_in(3, text) == Committed(3, -1)
@@ -67,7 +67,11 @@ def test_metadata_of_others_names_no_generation(text: str | None) -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 def test_metadata_is_read_back(first: bool) -> None:
-    assert committed_in(3, metadata_of(17, first=first)) == Committed(3, 17, first)
+    assert committed_in(3, metadata_of(17, "ab", first=first)) == Committed(3, 17, first, "ab")
+
+
+def test_what_an_earlier_version_committed_is_no_lanes() -> None:
+    assert committed_in(3, "sj-generation=17;first") == Committed(3, 17, first=True)
 
 
 def test_a_first_start_that_was_cut_off_can_be_repeated() -> None:

@@ -15,7 +15,13 @@ from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
 from stream_judge.settings import KafkaSettings
 
 A, B = TopicPartition("verdicts", 0), TopicPartition("letters", 0)
-BEFORE = Committed(5, 0)
+BEFORE = Committed(5, 0, lane="before")
+
+
+def mine(offset: int) -> Committed:
+    return Committed(offset, 1, lane="mine")
+
+
 RUN = Run(7, 9, ((A, 3), (B, 0)))
 
 
@@ -23,12 +29,13 @@ RUN = Run(7, 9, ((A, 3), (B, 0)))
     ("found", "forgotten"),
     [
         # The lane's own last but one, and what it began behind.
-        (Committed(7, 1), True),
+        (mine(7), True),
         (BEFORE, True),
         # Nothing is missing.
-        (Committed(9, 1), False),
-        # Somebody else's, or an operator's.
-        (Committed(7, 2), False),
+        (mine(9), False),
+        # Somebody else's, also of the same generation, as of a static member's; an operator's.
+        (Committed(7, 2, lane="other"), False),
+        (Committed(7, 1, lane="other"), False),
         (Committed(6, 0), False),
         (Committed(7, -1), False),
         (None, False),
@@ -37,47 +44,49 @@ RUN = Run(7, 9, ((A, 3), (B, 0)))
 def test_what_a_broker_forgot_is_told_from_what_another_owner_did(
     found: Committed | None, forgotten: bool
 ) -> None:
-    assert Progress(9, 1, BEFORE).is_forgotten(found) is forgotten
-    assert Progress(9, 1, None).is_forgotten(None)
+    assert Progress(9, "mine", BEFORE).is_forgotten(found) is forgotten
+    assert Progress(9, "mine", None).is_forgotten(None)
 
 
 @pytest.mark.parametrize(
     ("found", "failed", "doubtful"),
     [
-        (Committed(7, 1), False, True),
+        (mine(7), False, True),
         # Offset and outcomes have markers of their own: each of them may be missing.
-        (Committed(9, 1), True, True),
-        (Committed(9, 1), False, False),
-        (Committed(9, 2), True, False),
+        (mine(9), True, True),
+        (mine(9), False, False),
+        (Committed(9, 1, lane="other"), True, False),
+        # Another lane has gone on behind this one.
+        (Committed(12, 1, lane="other"), True, False),
     ],
 )
 def test_outcomes_are_looked_for_after_a_failure(
     found: Committed, failed: bool, doubtful: bool
 ) -> None:
-    assert Progress(9, 1, BEFORE, RUN, failed).is_doubtful(found) is doubtful
+    assert Progress(9, "mine", BEFORE, RUN, failed).is_doubtful(found) is doubtful
 
 
 @pytest.mark.parametrize(
     ("found", "state", "offset"),
     [
         # The offset alone was lost.
-        (Committed(7, 1), "there", 9),
+        (mine(7), "there", 9),
         # All of the transaction was.
-        (Committed(7, 1), "gone", 7),
+        (mine(7), "gone", 7),
         (None, "gone", None),
         # The outcomes alone were.
-        (Committed(9, 1), "gone", 7),
-        (Committed(9, 1), "there", 9),
+        (mine(9), "gone", 7),
+        (mine(9), "there", 9),
         # Who may not look repeats outcomes, and loses none.
-        (Committed(7, 1), "unknown", 7),
-        (Committed(9, 1), "unknown", 9),
+        (mine(7), "unknown", 7),
+        (mine(9), "unknown", 9),
     ],
 )
 def test_where_a_partition_goes_on(
     found: Committed | None, state: State, offset: int | None
 ) -> None:
     before = None if found is None else BEFORE
-    assert Progress(9, 1, before, RUN).resume_at(found, state) == offset
+    assert Progress(9, "mine", before, RUN).resume_at(found, state) == offset
 
 
 def test_a_transaction_is_looked_for_by_its_first_record_in_each_partition() -> None:

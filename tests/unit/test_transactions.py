@@ -208,9 +208,9 @@ async def test_a_start_that_begins_a_group_is_marked(
     settings = KafkaSettings(on_missing_offset=on_missing)
     sink = await make_sink(broker, 0, Outages(), settings)
     await sink.begin_at(5, committed)
-    assert broker.metadata == [metadata_of(1, first=first)]
+    assert broker.metadata == [metadata_of(1, sink._lane, first=first)]
     await sink.publish(run_of(0))
-    assert broker.metadata == [metadata_of(1)]
+    assert broker.metadata == [metadata_of(1, sink._lane)]
 
 
 async def test_lanes_open_only_once_their_starts_can_be_read(
@@ -268,6 +268,11 @@ def memory(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Memory:
     return Memory(broker, monkeypatch)
 
 
+def own(sink: TransactionalSink, offset: int) -> Committed:
+    """What the group has committed, by a lane itself."""
+    return Committed(offset, 1, lane=sink._lane)
+
+
 async def lane_behind(broker: Broker, *offsets: int) -> TransactionalSink:
     """A lane that has published some records, one after the other, and lost its producer."""
     sink = await make_sink(broker, 0, Outages())
@@ -300,7 +305,7 @@ async def test_a_lane_whose_last_outcomes_were_lost_ends_and_passes_none_over(
     broker: Broker, memory: Memory
 ) -> None:
     sink = await lane_behind(broker, 5, 6)
-    memory.offset, memory.states = Committed(6, 1), ["gone"]
+    memory.offset, memory.states = own(sink, 6), ["gone"]
     with pytest.raises(LaneLostError, match="up to offset 7 and lost some.* from offset 6 on"):
         await sink.publish(run_of(0, 7))
     # The group stands there already.
@@ -312,7 +317,7 @@ async def test_where_the_offset_stayed_without_its_outcomes_it_is_turned_back(
     broker: Broker, memory: Memory
 ) -> None:
     sink = await lane_behind(broker, 5, 6)
-    memory.offset, memory.states = Committed(7, 1), ["gone"]
+    memory.offset, memory.states = own(sink, 7), ["gone"]
     with pytest.raises(LaneLostError, match="from offset 6 on"):
         await sink.publish(run_of(0, 7))
     assert broker.offsets == [6]
@@ -323,7 +328,7 @@ async def test_a_confirmed_run_that_nobody_ends_is_ended_anew(
 ) -> None:
     monkeypatch.setattr(transactional_sink, "_LOOK_AGAIN_S", 0.0)
     sink = await lane_behind(broker, 5)
-    memory.offset, memory.states = Committed(6, 1), ["open", "open", "there"]
+    memory.offset, memory.states = own(sink, 6), ["open", "open", "there"]
     before = broker.tried
     await sink.publish(run_of(0, 6))
     assert broker.producers[-1].added == [(SETTINGS.verdict_topic, 0)]
@@ -352,7 +357,7 @@ async def test_a_run_whose_answer_was_lost_is_looked_for_too(
 
     def unanswered() -> None:
         broker.on_commit = lambda: None
-        memory.offset, memory.states = Committed(7, 1), [state]
+        memory.offset, memory.states = own(sink, 7), [state]
         raise TimeoutError
 
     broker.on_commit = unanswered
@@ -364,6 +369,18 @@ async def test_a_run_whose_answer_was_lost_is_looked_for_too(
             await sink.publish(run_of(0, 6))
         assert broker.offsets == [7, 6]
     assert [(run.begin, run.end) for run in memory.asked] == [(6, 7)]
+
+
+async def test_a_twin_of_the_same_generation_is_another_owner(
+    broker: Broker, memory: Memory
+) -> None:
+    sink = await lane_behind(broker, 5)
+    # It has published the very same run.
+    memory.offset = Committed(7, 1, lane="twin")
+    with pytest.raises(LaneLostError, match="another one owns the partition"):
+        await sink.publish(run_of(0, 6))
+    assert memory.asked == []
+    assert broker.offsets == []
 
 
 async def test_no_lane_publishes_what_it_has_published(broker: Broker) -> None:
@@ -414,9 +431,9 @@ async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
     assert begun == [5, 6]
     # With the outcomes lost as well, they are judged again.
     await sinks[place].publish(run_of(0, 6))
-    memory.offset, memory.states = Committed(6, 2), ["gone"]
+    memory.offset, memory.states = own(sinks[place], 6), ["gone"]
     sinks = await publisher.open([place], 3)
-    assert begun == [5, 6, 6]
+    assert (begun, memory.states) == ([5, 6, 6], [])
     # Judged by another meanwhile: what this process remembers is of no account.
     await sinks[place].publish(run_of(0, 6))
     memory.offset = Committed(8, 4)
