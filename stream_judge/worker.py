@@ -75,10 +75,12 @@ class Worker:
             for timer in self._timers:
                 timer.cancel()
         for result in results:
-            if isinstance(result, StreamJudgeError):
+            if result is None or isinstance(result, asyncio.CancelledError):
+                continue
+            if isinstance(result, StreamJudgeError) or not isinstance(result, Exception):
                 raise result
-            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
-                raise result
+            # A defect, perhaps only in what it does to stop.
+            self._on_fatal(result)
         return exits.exit_code(self._fatal)
 
     async def _serve(self, pages: Any, publisher: Publisher) -> None:
