@@ -290,8 +290,7 @@ class Storm:
             # Either no progress, or the fault itself did not happen: both are no success.
             return f"{type(exc).__name__}: {exc}"
         finally:
-            for task in (*helpers, self._loading):
-                task.cancel()
+            await _end(*helpers, self._loading)
             results = await asyncio.gather(*helpers, self._loading, return_exceptions=True)
         broken = [r for r in results if isinstance(r, Exception)]
         if broken:
@@ -351,6 +350,15 @@ class Storm:
             "STREAM_JUDGE_WINDOW__RETRY_LAST_S": "2",
             "STREAM_JUDGE_IMAGES__NAME_SERVERS": f'["127.0.0.1:{self.names.port}"]',
         }
+
+
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks until they have ended: a client of aiokafka that closes swallows a cancel."""
+    pending: set[asyncio.Task[None]] = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1.0)
 
 
 def _settings(
