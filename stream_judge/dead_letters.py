@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from stream_judge.connection import connect
 from stream_judge.errors import ConfigError, PublishError
-from stream_judge.publisher import make_producer
+from stream_judge.publisher import make_producer, throw_away
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import not_settled, open_reader, written_ends
 from stream_judge.verdict import FIRST_OF_LETTER
@@ -216,18 +216,7 @@ async def _connected_producer(settings: KafkaSettings) -> AsyncIterator[Any]:
     try:
         yield producer
     finally:
-        await _stop(producer)
-
-
-async def _stop(producer: Any) -> None:
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await producer.stop()
-    except TimeoutError:
-        # It waits for a letter that nobody confirms any more.
-        with suppress(KafkaError, OSError):
-            await producer._sender.close()
-        await producer.client.close()
+        await throw_away(producer, _STOP_S)
 
 
 def _check(letter: DeadLetter) -> None:

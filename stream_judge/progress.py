@@ -37,7 +37,8 @@ class Run:
     Attributes:
         begin: Source offset of the first record.
         end: The one behind the last record.
-        places: An outcome's offset in each partition that has some.
+        places: The last outcome's offset in each partition that has some. A compacted topic keeps
+            that one until a later transaction.
     """
 
     begin: int
@@ -101,15 +102,13 @@ class Progress:
 
 
 def places_of(sent: Iterable[Any]) -> tuple[tuple[TopicPartition, int], ...]:
-    """The first of some confirmed records in each partition.
+    """The last of some confirmed records in each partition.
 
     Args:
-        sent: aiokafka's `RecordMetadata`.
+        sent: aiokafka's `RecordMetadata`, in the order of sending.
     """
-    first: dict[TopicPartition, int] = {}
-    for found in sent:
-        first.setdefault(TopicPartition(found.topic, found.partition), found.offset)
-    return tuple(sorted(first.items()))
+    last = {TopicPartition(found.topic, found.partition): found.offset for found in sent}
+    return tuple(sorted(last.items()))
 
 
 class OutcomeReader:
@@ -150,7 +149,6 @@ class OutcomeReader:
             **client_options(self._settings),
             group_id=None,
             isolation_level="read_committed",
-            # What the log has lost is as good as never written.
             auto_offset_reset="earliest",
         )
         try:
@@ -163,14 +161,18 @@ class OutcomeReader:
 
 
 async def _state(reader: Any, places: Sequence[tuple[TopicPartition, int]]) -> State:
-    reader.assign([tp for tp, _ in places])
-    for tp, offset in places:
-        reader.seek(tp, offset)
+    partitions = [tp for tp, _ in places]
+    reader.assign(partitions)
     # With `read_committed` the end lies before the first record that is not decided.
-    ends = await reader.end_offsets([tp for tp, _ in places])
+    ends = await reader.end_offsets(partitions)
     if any(ends[tp] <= offset for tp, offset in places):
         return "open"
+    begins = await reader.beginning_offsets(partitions)
     for tp, offset in places:
+        if offset < begins[tp]:
+            # Only what had been decided before is old enough for retention.
+            continue
+        reader.seek(tp, offset)
         while True:
             found = (await reader.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ())
             if found and found[0].offset == offset:

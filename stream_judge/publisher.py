@@ -12,6 +12,7 @@ lane and belongs to it alone. Two publishers make sinks:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -79,6 +80,32 @@ def make_producer(settings: KafkaSettings, **more: Any) -> Any:
         max_request_size=settings.max_record_bytes + 10_000,
         **more,
     )
+
+
+async def throw_away(producer: Any, patience_s: float) -> None:
+    """Stop a producer that may be beyond stopping; no task and no socket is left.
+
+    Args:
+        producer: Made by `make_producer`.
+        patience_s: For what it still can finish, seconds.
+    """
+    waiter = getattr(producer._txn_manager, "_transaction_waiter", None)
+    if waiter is not None:
+        # Nobody will ask it any more how the transaction ended.
+        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+    stopped = False
+    try:
+        with contextlib.suppress(KafkaError, TimeoutError, OSError):
+            async with asyncio.timeout(patience_s):
+                await producer.stop()
+                stopped = True
+    finally:
+        # It waits for batches that nobody will confirm any more, or its owner was ended meanwhile.
+        if not stopped:
+            if producer._sender is not None:
+                with contextlib.suppress(KafkaError, OSError):
+                    await producer._sender.close()
+            await producer.client.close()
 
 
 async def send_run(

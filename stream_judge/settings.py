@@ -97,10 +97,8 @@ class KafkaSettings(_Section):
     request_timeout_s: float = Field(
         30.0,
         gt=1,
-        description="Plain publisher: how long the broker may take to confirm an outcome before "
-        "the worker ends, seconds. Transactional: how long one attempt at opening a new producer "
-        "may take after a failed transaction. Of `explain` and `dead-letters`: how long the broker "
-        "may let one answer wait.",
+        description="Until the broker must have confirmed an outcome (plain), a new producer "
+        "stand after a failed transaction, or an answer be there (commands), seconds.",
     )
     max_record_bytes: int = Field(
         1_000_000, ge=32_000, description="Largest record that the output topics take, bytes."
@@ -199,8 +197,7 @@ class WindowSettings(_Section):
     linger_s: float = Field(
         0.05,
         ge=0,
-        description="How long a finished run waits for records of its partition still under way, "
-        "to be published with them, seconds; of both publishers.",
+        description="How long a finished run waits for its partition's next records, seconds.",
     )
     drain_timeout_s: float = Field(
         15.0,
@@ -233,11 +230,7 @@ class WindowSettings(_Section):
 class WebSettings(_Section):
     """The worker's own pages: /healthz, /readyz, /metrics."""
 
-    bind: str = Field(
-        "127.0.0.1",
-        description="Address they are served on; 0.0.0.0 where probes or Prometheus come from "
-        "elsewhere.",
-    )
+    bind: str = Field("127.0.0.1", description="Address; 0.0.0.0 for probes from elsewhere.")
     port: int = Field(6066, ge=0, le=65535, description="Port; 0 takes a free one.")
 
 
@@ -245,10 +238,7 @@ class LogSettings(_Section):
     """Logs on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="From here on.")
-    format: Literal["json", "console"] = Field(
-        "json",
-        description="json: one line an event; console: for people, a traceback on lines below it.",
-    )
+    format: Literal["json", "console"] = Field("json", description="json: one line an event.")
 
 
 class Settings(BaseSettings):

@@ -9,7 +9,6 @@ happened; and the broker can forget what it has confirmed (`progress.py`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 from collections.abc import Sequence
@@ -31,7 +30,14 @@ from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishErro
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of
 from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
-from stream_judge.publisher import Partition, make_producer, name_run, send_run, topics_of
+from stream_judge.publisher import (
+    Partition,
+    make_producer,
+    name_run,
+    send_run,
+    throw_away,
+    topics_of,
+)
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
 
@@ -94,7 +100,7 @@ class TransactionalSink:
         try:
             await producer.start()
         except BaseException:
-            await _throw_away(producer)
+            await throw_away(producer, _STOP_S)
             raise
         # A client that follows no topic asks for all of the cluster's, every five minutes; and
         # the first run need not wait. Dead letters are rare, and their topic is added then.
@@ -224,7 +230,7 @@ class TransactionalSink:
         """Throw the producer away; an open transaction is aborted by the next one."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _throw_away(producer)
+            await throw_away(producer, _STOP_S)
 
     async def _reopen(self, run: Sequence[Outcome], end: int) -> bool:
         """Open a new producer, then see what is committed; True if the run already is."""
@@ -298,24 +304,3 @@ def _is_outage(exc: BaseException) -> bool:
     if isinstance(exc, KafkaError) and not isinstance(exc, KafkaTimeoutError):
         return bool(exc.retriable)
     return True
-
-
-async def _throw_away(producer: Any) -> None:
-    """Stop a producer that may be beyond stopping; no task and no socket is left."""
-    waiter = producer._txn_manager._transaction_waiter
-    if waiter is not None:
-        # Nobody will ask it any more how the transaction ended.
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-    stopped = False
-    try:
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(_STOP_S):
-                await producer.stop()
-                stopped = True
-    finally:
-        # It waits for batches that nobody will confirm any more, or its lane was ended meanwhile.
-        if not stopped:
-            if producer._sender is not None:
-                with contextlib.suppress(KafkaError, OSError):
-                    await producer._sender.close()
-            await producer.client.close()

@@ -53,6 +53,14 @@ class MemoryLog:
         """Whoever opens a reader reads this."""
         monkeypatch.setattr(topic_reader, "AIOKafkaConsumer", lambda **_: MemoryConsumer(self))
 
+    def hold_back(self, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+        """From now on a topic's last records lie behind an open transaction."""
+        monkeypatch.setattr(
+            topic_reader,
+            "AIOKafkaConsumer",
+            lambda **made: _HeldBack(self, topic, made["isolation_level"]),
+        )
+
 
 class MemoryConsumer:
     """What `TopicReader` uses of a consumer, and of the client inside it."""
@@ -117,3 +125,15 @@ class MemoryConsumer:
             if records:
                 found[place] = records
         return found
+
+
+class _HeldBack(MemoryConsumer):
+    """One that does not see the last record of a topic, unless it reads all that is written."""
+
+    def __init__(self, log: MemoryLog, topic: str, isolation_level: str) -> None:
+        super().__init__(log)
+        self._hidden = topic if isolation_level == "read_committed" else ""
+
+    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        ends = await super().end_offsets(places)
+        return {tp: end - 1 if tp.topic == self._hidden else end for tp, end in ends.items()}

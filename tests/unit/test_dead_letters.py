@@ -6,11 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, NotEnoughReplicasError
 
 from stream_judge import dead_letters as module
-from stream_judge import topic_reader
 from stream_judge.commands import letters
 from stream_judge.commands.letters import milliseconds
 from stream_judge.dead_letters import (
@@ -27,7 +25,7 @@ from stream_judge.explain import parse_place
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.verdict import VerdictWriter
-from tests.unit.memory_log import MemoryConsumer, MemoryLog
+from tests.unit.memory_log import MemoryLog
 
 SETTINGS = KafkaSettings()
 SHOP: Headers = (("shop", b"north"),)
@@ -87,6 +85,8 @@ def test_a_record_that_is_no_letter_of_ours_keeps_its_headers() -> None:
 
 class Producer:
     """Takes `room` records, and no more."""
+
+    _txn_manager = None
 
     def __init__(self, room: int, *, out: bool = False) -> None:
         self.room = room
@@ -191,27 +191,12 @@ async def test_one_letter_is_shown_without_reading_the_others(log: MemoryLog) ->
             await dead_letter(SETTINGS, *place)
 
 
-class BehindTransaction(MemoryConsumer):
-    """A consumer of a topic whose last records lie behind an open transaction."""
-
-    def __init__(self, log: MemoryLog, topic: str, options: dict[str, Any]) -> None:
-        super().__init__(log)
-        self._hidden = topic if options["isolation_level"] == "read_committed" else ""
-
-    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        ends = await super().end_offsets(places)
-        return {tp: end - 1 if tp.topic == self._hidden else end for tp, end in ends.items()}
-
-
 async def test_a_letter_behind_an_open_transaction_is_not_denied(
     log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(log, b"{0")
     add(log, b"{1")
-    topic = SETTINGS.dead_letter_topic
-    monkeypatch.setattr(
-        topic_reader, "AIOKafkaConsumer", lambda **made: BehindTransaction(log, topic, made)
-    )
+    log.hold_back(monkeypatch, SETTINGS.dead_letter_topic)
     assert (await dead_letter(SETTINGS, 0, 0)).value == b"{0"
     with pytest.raises(PublishError, match="0/1: not settled yet: .* ask again in about 10 s"):
         await dead_letter(SETTINGS, 0, 1)

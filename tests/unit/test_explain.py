@@ -6,7 +6,6 @@ import pytest
 from aiokafka import TopicPartition
 
 from stream_judge import explain as module
-from stream_judge import topic_reader
 from stream_judge.errors import DecodeError
 from stream_judge.events import ProductUpdate, SourceRecord
 from stream_judge.explain import Explanation, explain
@@ -109,18 +108,6 @@ async def test_what_is_to_come_is_in_lag(shop: Shop) -> None:
     assert (await shop.explain(1)).state == "not_there"
 
 
-class BehindTransaction(MemoryConsumer):
-    """A consumer of a topic whose last records lie behind an open transaction."""
-
-    def __init__(self, log: MemoryLog, topic: str, options: dict[str, Any]) -> None:
-        super().__init__(log)
-        self._hidden = topic if options["isolation_level"] == "read_committed" else ""
-
-    async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        ends = await super().end_offsets(places)
-        return {tp: end - 1 if tp.topic == self._hidden else end for tp, end in ends.items()}
-
-
 @pytest.mark.parametrize("topic", [SETTINGS.verdict_topic, SETTINGS.dead_letter_topic])
 async def test_an_outcome_behind_an_open_transaction_is_not_lost(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, topic: str
@@ -131,9 +118,7 @@ async def test_an_outcome_behind_an_open_transaction_is_not_lost(
         shop.judge(missing)
     else:
         shop.log.add(topic)
-    monkeypatch.setattr(
-        topic_reader, "AIOKafkaConsumer", lambda **made: BehindTransaction(shop.log, topic, made)
-    )
+    shop.log.hold_back(monkeypatch, topic)
     assert (await shop.explain(0)).state == "judged"
     found = await shop.explain(1)
     assert found.state == "unsettled"

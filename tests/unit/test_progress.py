@@ -89,11 +89,11 @@ def test_where_a_partition_goes_on(
     assert Progress(9, "mine", before, RUN).resume_at(found, state) == offset
 
 
-def test_a_transaction_is_looked_for_by_its_first_record_in_each_partition() -> None:
+def test_a_transaction_is_looked_for_by_its_last_record_in_each_partition() -> None:
     sent = [
         SimpleNamespace(topic=tp.topic, partition=0, offset=o) for tp, o in ((B, 7), (A, 3), (A, 4))
     ]
-    assert places_of(sent) == ((B, 7), (A, 3))
+    assert places_of(sent) == ((B, 7), (A, 4))
 
 
 class Reader:
@@ -118,6 +118,9 @@ class Reader:
     async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         return {tp: LOGS[tp][1] for tp in places}
 
+    async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: BEGINS.get(tp, 0) for tp in places}
+
     async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         offsets, end = LOGS[tp]
         if offsets is None:
@@ -132,6 +135,7 @@ class Reader:
 
 READERS: list[Reader] = []
 LOGS: dict[TopicPartition, tuple[list[int] | None, int]] = {}
+BEGINS: dict[TopicPartition, int] = {}
 
 
 @pytest.mark.parametrize(
@@ -158,3 +162,14 @@ async def test_outcomes_are_looked_for_as_a_gate_reads_them(
     await reader.stop()
     # One for all.
     assert [found.stopped for found in READERS[before:]] == [True]
+
+
+async def test_outcomes_that_retention_has_dropped_are_not_judged_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AIOKafkaConsumer", Reader)
+    monkeypatch.setitem(BEGINS, A, 5)
+    LOGS.update({A: ([5], 6), B: ([0], 2)})
+    reader = OutcomeReader(KafkaSettings())
+    assert await reader.look_for(RUN) == "there"
+    await reader.stop()

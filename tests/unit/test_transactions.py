@@ -21,10 +21,10 @@ from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishErro
 from stream_judge.offsets import Committed, metadata_of
 from stream_judge.outage import Outages
 from stream_judge.progress import Run, State
-from stream_judge.publisher import Partition
+from stream_judge.publisher import Partition, throw_away
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
-from stream_judge.transactional_sink import TransactionalSink, _throw_away
+from stream_judge.transactional_sink import TransactionalSink
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import Outcome, OutputRecord
 
@@ -97,11 +97,11 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    async def throw_away(producer: Any) -> None: ...
+    async def throw_away(*_: Any) -> None: ...
 
     broker = Broker()
     monkeypatch.setattr(transactional_sink, "make_producer", broker.open)
-    monkeypatch.setattr(transactional_sink, "_throw_away", throw_away)
+    monkeypatch.setattr(transactional_sink, "throw_away", throw_away)
     monkeypatch.setattr(transactional_sink, "_FIRST_PAUSE_S", 0.0)
     return broker
 
@@ -301,26 +301,24 @@ async def test_a_lane_goes_on_behind_what_was_confirmed_and_forgotten(
     assert sink._producer is None
 
 
+@pytest.mark.parametrize(
+    ("stands_at", "turned_back"),
+    [
+        # All of the transaction was lost: the group stands before it.
+        (6, []),
+        # Its outcomes alone were.
+        (7, [6]),
+    ],
+)
 async def test_a_lane_whose_last_outcomes_were_lost_ends_and_passes_none_over(
-    broker: Broker, memory: Memory
+    broker: Broker, memory: Memory, stands_at: int, turned_back: list[int]
 ) -> None:
     sink = await lane_behind(broker, 5, 6)
-    memory.offset, memory.states = own(sink, 6), ["gone"]
+    memory.offset, memory.states = own(sink, stands_at), ["gone"]
     with pytest.raises(LaneLostError, match="up to offset 7 and lost some.* from offset 6 on"):
         await sink.publish(run_of(0, 7))
-    # The group stands there already.
-    assert broker.offsets == []
+    assert broker.offsets == turned_back
     assert sink._producer is None
-
-
-async def test_where_the_offset_stayed_without_its_outcomes_it_is_turned_back(
-    broker: Broker, memory: Memory
-) -> None:
-    sink = await lane_behind(broker, 5, 6)
-    memory.offset, memory.states = own(sink, 7), ["gone"]
-    with pytest.raises(LaneLostError, match="from offset 6 on"):
-        await sink.publish(run_of(0, 7))
-    assert broker.offsets == [6]
 
 
 async def test_a_confirmed_run_that_nobody_ends_is_ended_anew(
@@ -475,16 +473,13 @@ class Beyond:
         self.closed.append(what)
 
 
-async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open() -> None:
     producer = Beyond()
-    stopping = asyncio.create_task(_throw_away(producer))
+    stopping = asyncio.create_task(throw_away(producer, 2.0))
     await asyncio.sleep(0)
     stopping.cancel()
     await asyncio.gather(stopping, return_exceptions=True)
     assert producer.closed == ["sender", "client"]
-    monkeypatch.setattr(transactional_sink, "_STOP_S", 0.01)
     late = Beyond()
-    await _throw_away(late)
+    await throw_away(late, 0.01)
     assert late.closed == ["sender", "client"]
