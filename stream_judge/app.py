@@ -39,7 +39,8 @@ def build_app(kafka: KafkaSettings) -> faust.App:
         broker_rebalance_timeout=kafka.session_timeout_s * 2,
         # Faust's own, and no less than the broker may hold the answer to a join.
         broker_request_timeout=max(90.0, kafka.session_timeout_s * 2),
-        # A full window does not poll; the group must not take that for a dead member.
+        # A full window does not poll, for as long as an outage fills it; the group must not take
+        # that for a dead member. A worker that is really stuck is the watchdog's to find.
         broker_max_poll_interval=24 * 3600.0,
         broker_commit_interval=1.0,
         consumer_group_instance_id=kafka.instance_id,

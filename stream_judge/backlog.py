@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options
+from stream_judge.connection import open_consumer
+from stream_judge.errors import BrokerError
 from stream_judge.outage import Outages
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -54,31 +55,22 @@ class Backlog:
                 positions = await self._read_positions()
                 try:
                     async with asyncio.timeout(_DEADLINE_S):
-                        reader = reader or await self._connected()
+                        reader = reader or await open_consumer(
+                            self._settings, isolation_level=self._settings.isolation_level
+                        )
                         self.unread = await self._look(reader, positions)
-                except (KafkaError, OSError, TimeoutError) as exc:
+                except (BrokerError, KafkaError, OSError, TimeoutError) as exc:
                     _log.warning("backlog_unknown", error=repr(exc))
                     self._outages.begin("kafka")
+                    # It would ask the brokers it knows for ever, and all of them may have moved.
+                    former, reader = reader, None
+                    if former is not None:
+                        await former.stop()
                 else:
                     self._outages.end("kafka")
         finally:
             if reader is not None:
                 await reader.stop()
-
-    async def _connected(self) -> Any:
-        reader = AIOKafkaConsumer(
-            **client_options(self._settings),
-            group_id=None,
-            isolation_level=self._settings.isolation_level,
-        )
-        try:
-            await reader.start()
-            # Its inner task must have begun before it can be stopped without an error.
-            await asyncio.sleep(0)
-        except BaseException:
-            await reader.stop()
-            raise
-        return reader
 
     async def _read_positions(self) -> Mapping[Partition, int] | None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sys
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from stream_judge import exits
 from stream_judge.commands.options import Flags, SettingsFile
-from stream_judge.errors import ConfigError, EnvironmentProblem, ExportError, StreamJudgeError
+from stream_judge.errors import (
+    BrokerError,
+    ConfigError,
+    EnvironmentProblem,
+    ExportError,
+    StreamJudgeError,
+)
 from stream_judge.extras import need
 
 app = typer.Typer(
@@ -51,7 +59,12 @@ def worker(settings: SettingsFile = None, flags: Flags = None) -> None:
 
     found = _settings(settings, flags)
     set_up_logs(found.log)
-    code = asyncio.run(run_worker(found))
+    try:
+        code = asyncio.run(run_worker(found))
+    except BrokerError as exc:
+        # What restarts workers knows their own codes (docs/operating.md).
+        _say(exc)
+        raise typer.Exit(1) from exc
     sys.stderr.flush()
     # Faust leaves threads behind that would keep a finished worker from ending.
     os._exit(code)
@@ -144,7 +157,13 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check broker, topics, Triton, model and policies; say what to do."""
+    """Check broker, topics, Triton, model and policies; say what to do.
+
+    A finding is `ok`, a `note` (a worker runs all the same) or `wrong`; the exit code is 69 if
+    the broker could not be asked, 1 if anything else is wrong, and 0 otherwise. With `--json`:
+    `{"ok": ..., "findings": [{"what": ..., "ok": ..., "status": ..., "detail": ...}]}`, where
+    `ok` is false for what is wrong alone.
+    """
     from stream_judge.doctor import examine, show
     from stream_judge.logs import set_up_logs
 
@@ -175,9 +194,10 @@ def topics_check(settings: SettingsFile = None, flags: Flags = None) -> None:
     from stream_judge.topics import check_topics
 
     problems = 0
-    for ok, line in asyncio.run(check_topics(_settings(settings, flags).kafka)):
-        typer.echo(("ok    " if ok else "WRONG ") + line)
-        problems += not ok
+    marks = {"ok": "ok    ", "note": "note  ", "wrong": "WRONG "}
+    for found in asyncio.run(check_topics(_settings(settings, flags).kafka)):
+        typer.echo(marks[found.status] + found.detail)
+        problems += not found.ok
     raise typer.Exit(1 if problems else 0)
 
 
@@ -214,17 +234,36 @@ def _environment_problem(exc: OSError) -> EnvironmentProblem | None:
 @cache
 def full_app() -> typer.Typer:
     """All commands, also those that live in modules of their own."""
-    from stream_judge.commands import letters
+    from stream_judge.commands import explain, letters
     from stream_judge.training.cli import app as training_app
 
     app.add_typer(training_app, name="train")
     app.add_typer(letters.app, name="dead-letters")
-    app.command("explain")(letters.explain_record)
+    app.command("explain")(explain.explain_record)
     return app
 
 
 def main() -> None:
     """Run the command line; errors of ours are one line, with their code."""
+    # First, because loading takes seconds, in which a worker has nothing to drain.
+    with exits.stopping_at_once() if sys.argv[1:2] == ["worker"] else nullcontext():
+        _run()
+
+
+def _say(error: StreamJudgeError) -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"stream-judge: {error.code}: {error.message}", markup=False, highlight=False
+    )
+
+
+def _exit_code(error: StreamJudgeError) -> int:
+    """Of a command that ends for an error; 1 is for its answer, where that is no good one."""
+    if isinstance(error, (ConfigError, ExportError)):
+        return 2
+    return exits.UNAVAILABLE if isinstance(error, BrokerError) else 1
+
+
+def _run() -> None:
     commands = full_app()
     try:
         # Without its standalone mode typer hands back the code of an exit, also of Ctrl-C.
@@ -236,10 +275,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except StreamJudgeError as exc:
-        Console(stderr=True, soft_wrap=True).print(
-            f"stream-judge: {exc.code}: {exc.message}", markup=False, highlight=False
-        )
-        sys.exit(2 if isinstance(exc, (ConfigError, ExportError)) else 1)
+        _say(exc)
+        sys.exit(_exit_code(exc))
     except OSError as exc:
         problem = _environment_problem(exc)
         if problem is None:

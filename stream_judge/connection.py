@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from pydantic import SecretStr
 
 from stream_judge import refusal
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken
 from stream_judge.settings import KafkaSettings
+
+# Of an administrative request: a broker that is asked in vain is given up before a person is.
+_ADMIN_MS = 10_000
 
 
 def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
@@ -58,22 +64,56 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 async def connect(client: Any, settings: KafkaSettings) -> None:
-    """Start an aiokafka client; one that cannot connect is closed again.
+    """Start an aiokafka client; one that does not come to that is closed again.
 
     Args:
         client: Consumer, producer or administrative client, made with `client_options`.
         settings: Those it was made of.
 
     Raises:
-        PublishError: No broker lets it in; the message says why, and what to look at.
+        BrokerError: No broker lets it in; the message says why, and what to look at.
     """
     with refusal.listening() as reasons:
         try:
             await client.start()
-        except (KafkaError, OSError) as exc:
+        except BaseException as exc:
+            # Also one that nobody waits for any more.
             await (client.close() if hasattr(client, "close") else client.stop())
+            if not isinstance(exc, (KafkaError, OSError)):
+                raise
             why = refusal.message(settings, reasons[-1] if reasons else exc)
-            raise PublishError(why) from exc
+            raise BrokerError(why) from exc
+
+
+async def open_consumer(settings: KafkaSettings, *topics: str, **options: Any) -> Any:
+    """A started consumer without a group; whoever has it stops it.
+
+    Args:
+        settings: How it connects.
+        topics: What it is subscribed to; none for one whose partitions are assigned by hand.
+        options: More of `AIOKafkaConsumer`'s.
+
+    Raises:
+        BrokerError: See `connect`.
+        ConfigError: See `ssl_context`.
+    """
+    consumer = AIOKafkaConsumer(*topics, **client_options(settings), group_id=None, **options)
+    await connect(consumer, settings)
+    # Its inner task must have begun before it can be stopped without an error.
+    await asyncio.sleep(0)
+    return consumer
+
+
+async def open_admin(settings: KafkaSettings) -> Any:
+    """A started administrative client; whoever has it closes it.
+
+    Raises:
+        BrokerError: See `connect`.
+        ConfigError: See `ssl_context`.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=_ADMIN_MS)
+    await connect(admin, settings)
+    return admin
 
 
 async def ask_any(client: Any, request: Any) -> Any:

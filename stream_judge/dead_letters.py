@@ -12,15 +12,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream_judge.connection import connect
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.errors import BrokerError, ConfigError, PublishError, StreamJudgeError
 from stream_judge.publisher import make_producer, throw_away
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import not_settled, open_reader, written_ends
 from stream_judge.verdict import FIRST_OF_LETTER
 
 _REDRIVEN = "sj-redriven"
-# For a producer to finish what it still can; longer than one answer takes.
-_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +67,22 @@ class Selection:
         codes: Of these codes; empty for any.
         since_ms: Not older than, milliseconds since the epoch.
         until_ms: Older than, milliseconds since the epoch.
+        places: These alone, by partition and offset; empty for wherever they are.
+        after: Behind this partition and offset, in the order in which they are read: partition by
+            partition.
     """
 
     codes: Collection[str] = ()
     since_ms: int | None = None
     until_ms: int | None = None
+    places: Collection[tuple[int, int]] = ()
+    after: tuple[int, int] | None = None
 
     def has(self, letter: DeadLetter) -> bool:
-        """Whether a letter is one of them; `since_ms` is for who reads the topic."""
+        """Whether a letter is one of them; `since_ms` and `places` are for who reads the topic."""
         if self.codes and letter.code not in self.codes:
+            return False
+        if self.after is not None and (letter.partition, letter.offset) <= self.after:
             return False
         return self.until_ms is None or letter.timestamp_ms < self.until_ms
 
@@ -135,15 +140,28 @@ async def dead_letters(
         ends: Where the topic is to end; where it does now by default.
 
     Raises:
-        ConfigError: There is no dead-letter topic.
-        PublishError: No broker answers.
+        ConfigError: There is no dead-letter topic, or none of the letters at a place.
+        BrokerError: No broker answers.
     """
-    topic, since_ms = settings.dead_letter_topic, selection.since_ms
+    found = _named(settings, selection) if selection.places else _all(settings, selection, ends)
+    async for letter in found:
+        if selection.has(letter):
+            yield letter
+
+
+async def _named(settings: KafkaSettings, selection: Selection) -> AsyncIterator[DeadLetter]:
+    for place in sorted(set(selection.places)):
+        yield await dead_letter(settings, *place)
+
+
+async def _all(
+    settings: KafkaSettings, selection: Selection, ends: Mapping[TopicPartition, int] | None
+) -> AsyncIterator[DeadLetter]:
     async with open_reader(settings) as reader:
-        async for record in reader.records(topic, since_ms=since_ms, ends=ends):
-            letter = parse_letter(record)
-            if selection.has(letter):
-                yield letter
+        async for record in reader.records(
+            settings.dead_letter_topic, since_ms=selection.since_ms, ends=ends
+        ):
+            yield parse_letter(record)
 
 
 async def dead_letter(settings: KafkaSettings, partition: int, offset: int) -> DeadLetter:
@@ -151,7 +169,7 @@ async def dead_letter(settings: KafkaSettings, partition: int, offset: int) -> D
 
     Raises:
         ConfigError: There is none, or no dead-letter topic.
-        PublishError: No broker answers, or it is behind an open transaction.
+        BrokerError: No broker answers, or it is behind an open transaction.
     """
     place = TopicPartition(settings.dead_letter_topic, partition)
     async with open_reader(settings) as reader:
@@ -161,25 +179,36 @@ async def dead_letter(settings: KafkaSettings, partition: int, offset: int) -> D
     if record is None:
         written = await written_ends(settings, place.topic)
         if end is not None and end <= offset < written.get(place, 0):
-            raise PublishError(f"dead letter {partition}/{offset}: {not_settled(settings)}")
+            raise BrokerError(f"dead letter {partition}/{offset}: {not_settled(settings)}")
         raise ConfigError(
             f"there is no dead letter {partition}/{offset}; `stream-judge dead-letters list`"
         )
     return parse_letter(record)
 
 
-async def plan_redrive(settings: KafkaSettings, selection: Selection) -> Redrive:
+async def plan_redrive(
+    settings: KafkaSettings,
+    selection: Selection,
+    *,
+    on_found: Callable[[DeadLetter], None] = lambda _: None,
+) -> Redrive:
     """Look at every dead letter that is meant before one is sent.
 
+    Args:
+        settings: Broker, source topic, dead-letter topic.
+        selection: Which ones.
+        on_found: Told of each that can go.
+
     Raises:
-        ConfigError: A letter is not whole, or cannot be sent.
-        PublishError: No broker answers.
+        ConfigError: A letter is not there or not whole, or cannot be sent.
+        BrokerError: No broker answers.
     """
     async with open_reader(settings) as reader:
         ends = await reader.ends(settings.dead_letter_topic)
     total = 0
     async for letter in dead_letters(settings, selection, ends=ends):
         _check(letter)
+        on_found(letter)
         total += 1
     return Redrive(selection, total, ends)
 
@@ -192,19 +221,23 @@ async def redrive(
     Each gets the header `sj-redriven`: the place on the dead-letter topic it came from.
 
     Raises:
-        PublishError: No broker answers, or it did not confirm a letter in time; the message says
-            how many went before it.
+        BrokerError: No broker answers. This message, too, says how many went.
+        PublishError: The broker did not confirm a letter in time; the message says how many went
+            before it.
+        ConfigError: A letter that was named has gone since it was looked for.
     """
-    sent, last = 0, ""
+    sent, last, again = 0, "", " again"
     async with _connected_producer(settings) as producer:
         try:
             async for letter in dead_letters(settings, plan.selection, ends=plan.ends):
                 await _send(producer, settings, letter)
                 sent, last = sent + 1, f", up to {letter.place}"
+                again = f" with --after {letter.place}"
                 on_sent(letter)
-        except PublishError as exc:
-            raise PublishError(
-                f"{sent} of {plan.total} dead letters went{last}; it ended there: {exc.message}"
+        except StreamJudgeError as exc:
+            raise type(exc)(
+                f"{sent} of {plan.total} dead letters went{last}; it ended there: {exc.message}; "
+                f"once that is mended, give the same command{again}"
             ) from exc
     return sent
 
@@ -216,7 +249,7 @@ async def _connected_producer(settings: KafkaSettings) -> AsyncIterator[Any]:
     try:
         yield producer
     finally:
-        await throw_away(producer, _STOP_S)
+        await throw_away(producer)
 
 
 def _check(letter: DeadLetter) -> None:
@@ -225,8 +258,8 @@ def _check(letter: DeadLetter) -> None:
         problem = "has neither key nor value, which no Kafka client sends"
     if problem is not None:
         raise ConfigError(
-            f"dead letter {letter.place} {problem}; send the record again "
-            "from where it came, or leave it out by --code, --since or --until"
+            f"dead letter {letter.place} {problem}; send the record again from where it came, and "
+            "leave the letter out by naming the others, or by --code, --since, --until or --after"
         )
 
 

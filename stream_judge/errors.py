@@ -25,7 +25,8 @@
     │   ├── TritonUnavailableError (retriable)
     │   ├── TritonTimeoutError     (retriable)
     │   └── BadOutputError         (retriable)
-    ├── PublishError              the broker did not confirm (retriable)
+    ├── BrokerError               the broker cannot be asked, or does not answer (retriable)
+    │   └── PublishError          it did not confirm a record (retriable)
     ├── LaneLostError             another worker has taken a partition over
     ├── OffsetError               the group has no usable offset for a partition
     ├── StalledError              no progress although there is work
@@ -220,11 +221,17 @@ class BadOutputError(InferenceError):
     retriable = True
 
 
-class PublishError(StreamJudgeError):
+class BrokerError(StreamJudgeError):
+    """The broker lets nobody in, refuses what is asked, or does not answer."""
+
+    code = "broker_unavailable"
+    retriable = True
+
+
+class PublishError(BrokerError):
     """The broker did not confirm a record."""
 
     code = "publish_failed"
-    retriable = True
 
 
 class LaneLostError(StreamJudgeError):

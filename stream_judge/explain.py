@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiokafka import TopicPartition
 
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.events import SourceRecord
 from stream_judge.offsets import GroupOffsets
 from stream_judge.settings import KafkaSettings
@@ -78,7 +78,7 @@ async def explain(
 
     Raises:
         ConfigError: It is not a record of the source topic.
-        PublishError: No broker answers, or it refuses.
+        BrokerError: No broker answers, or it refuses.
     """
     if topic != settings.topic:
         raise ConfigError(f"{topic} is not the source topic {settings.topic} (kafka.topic)")
@@ -167,7 +167,7 @@ async def _committed(settings: KafkaSettings, partition: tuple[str, int]) -> int
         async with asyncio.timeout(settings.request_timeout_s):
             found = (await offsets.committed()).get(partition)
     except TimeoutError as exc:
-        raise PublishError(
+        raise BrokerError(
             f"the broker did not say within {settings.request_timeout_s:.0f} s where the group "
             f"{settings.application} stands"
         ) from exc

@@ -11,47 +11,35 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any
 
-import orjson
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream_judge.connection import client_options, connect
-from stream_judge.errors import DecodeError, PublishError
+from stream_judge.connection import open_consumer
+from stream_judge.errors import BrokerError, DecodeError
+from stream_judge.gate_state import Decision, GateState, Revision
 from stream_judge.settings import KafkaSettings
 
 _log = structlog.get_logger(__name__)
-Decision = Literal["publish", "review", "block"]
-Revision = int | str | None
 _REQUEST_MS = 10_000
 # Until partitions that were added are read.
 _METADATA_MS = 60_000
 # Of a fetch that reached a partition's end: idle ones get there twice a second, and a leader that
 # is elected anew takes less. aiokafka itself only logs a fetch that fails.
 _STALE_MS = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The newest word on one product.
-
-    Attributes:
-        revision: Of the update that was judged; None where updates have none.
-        partition: Source partition of that update.
-        offset: Its offset there.
-        verdict: The verdict; None for a product that is gone.
-        highest: The highest revision that was judged so far: a verdict that names none, as
-            that of an update which could not be read, does not let an earlier one return.
-    """
-
-    revision: Revision
-    partition: int
-    offset: int
-    verdict: Mapping[str, Any] | None
-    highest: Revision = None
+# For reading the topic at the start. Whoever has more verdicts than that knows it.
+_START_S = 600.0
+_SAY_EVERY_S = 10.0
+# So many products with a record that is no verdict are named: a topic of something else has no
+# other records, and would fill the log.
+_NAMED = 100
+_REMEDY = (
+    "its product gets no `publish`; see who writes to this topic, then send the product's update "
+    "to the source topic again (docs/gate.md)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,94 +53,6 @@ class Answer:
 
     decision: Decision
     verdict: Mapping[str, Any] | None
-
-
-class GateState:
-    """The newest verdict of every product; pure bookkeeping.
-
-    Args:
-        replays: Whether verdicts of replays count, too.
-    """
-
-    def __init__(self, *, replays: bool = False) -> None:
-        self._replays = replays
-        self._kept: dict[str, Kept] = {}
-
-    def __len__(self) -> int:
-        return sum(kept.verdict is not None for kept in self._kept.values())
-
-    def apply(
-        self, key: bytes | None, value: bytes | None, headers: Mapping[str, bytes | None]
-    ) -> str | None:
-        """Take in a record of the verdict topic.
-
-        Args:
-            key: The product's id, UTF-8.
-            value: The verdict, or None: the product is gone.
-            headers: By name.
-
-        Returns:
-            The product whose newest verdict changed; None if nothing did.
-
-        Raises:
-            DecodeError: It is no verdict of stream_judge's.
-        """
-        if key is None or ("sj-replay" in headers and not self._replays):
-            return None
-        product = key.decode("utf-8", "replace")
-        new = _read(product, value, headers)
-        old = self._kept.get(product)
-        if old is not None:
-            if not _is_newer(new, old):
-                return None
-            if new.verdict is not None and new.revision is None:
-                new = replace(new, highest=old.highest)
-        self._kept[product] = new
-        return product
-
-    def find(self, product: str, revision: Revision = None) -> Mapping[str, Any] | None:
-        """The verdict that holds for a revision of a product; None if there is none yet.
-
-        A verdict of a later revision holds for an earlier one: that one is history. One of
-        an earlier revision says nothing about a later one. Where the two cannot be compared,
-        as with the verdict on an update that could not be read, it may hold a product back
-        and never let it through: nobody knows whether that revision was judged.
-        """
-        kept = self._kept.get(product)
-        if kept is None or kept.verdict is None or revision is None:
-            return kept.verdict if kept is not None else None
-        if not _comparable(kept.revision, revision):
-            return kept.verdict if kept.verdict["decision"] != "publish" else None
-        return kept.verdict if kept.revision >= revision else None  # type: ignore[operator]  # comparable
-
-
-def _read(product: str, value: bytes | None, headers: Mapping[str, bytes | None]) -> Kept:
-    """A record of the verdict topic."""
-    try:
-        verdict = orjson.loads(value) if value is not None else None
-        revision = verdict["revision"] if verdict is not None else None
-        if verdict is not None and verdict["decision"] not in get_args(Decision):
-            raise ValueError(f"decision {verdict['decision']}")
-        partition = int(headers.get("sj-source-partition") or -1)
-        offset = int(headers.get("sj-source-offset") or -1)
-    except (ValueError, KeyError, TypeError) as exc:
-        raise DecodeError(f"a record of product {product} is no verdict: {exc!r}") from exc
-    return Kept(revision, partition, offset, verdict, highest=revision)
-
-
-def _comparable(one: Revision, other: Revision) -> bool:
-    return one is not None and type(one) is type(other)
-
-
-def _is_newer(new: Kept, old: Kept) -> bool:
-    """Whether a record is the later word on its product.
-
-    Revisions decide where both have one; an equal one judged again replaces the first. Else
-    the source's order does, which is the product's own as long as it stays in one partition.
-    """
-    if _comparable(new.revision, old.highest) and new.revision != old.highest:
-        return new.revision > old.highest  # type: ignore[operator]  # comparable
-    return new.partition != old.partition or new.offset >= old.offset
 
 
 class Gate:
@@ -178,34 +78,58 @@ class Gate:
         """What is known now."""
         return self._state
 
-    async def start(self) -> None:
+    async def start(self, *, timeout_s: float | None = _START_S) -> None:
         """Read the topic to its present end, then follow it.
 
+        Args:
+            timeout_s: How long reading may take, seconds; None for as long as it takes. The log
+                says every ten seconds what is left.
+
         Raises:
-            PublishError: No broker lets it in, or the verdict topic is not there or not readable.
-            DecodeError: A record on it is no verdict.
+            BrokerError: No broker lets it in, the verdict topic is not there or not readable, or
+                it was not read in time; the message names the partitions that are left.
         """
-        topic = self._settings.verdict_topic
-        self._reader = AIOKafkaConsumer(
+        # No group: every gate reads all of it, at every start. Compaction keeps it short.
+        self._reader = await open_consumer(
+            self._settings,
             # Subscribed, it reads partitions that are added later, too.
-            topic,
-            **client_options(self._settings),
+            self._settings.verdict_topic,
             request_timeout_ms=_REQUEST_MS,
             metadata_max_age_ms=_METADATA_MS,
-            # No group: every gate reads all of it, at every start. Compaction keeps it short.
-            group_id=None,
             # Without this it would see verdicts of transactions that are aborted.
             isolation_level="read_committed",
             auto_offset_reset="earliest",
         )
         try:
-            await connect(self._reader, self._settings)
-            while not self._is_current():
-                await self._read()
-        except BaseException:
+            async with asyncio.timeout(timeout_s):
+                await self._catch_up()
+        except BaseException as exc:
+            left = ", ".join(self._left()) if isinstance(exc, TimeoutError) else None
             await self._reader.stop()
-            raise
+            if left is None:
+                raise
+            raise BrokerError(
+                f"the verdict topic was not read to its end within {timeout_s:g} s; left are "
+                f"{left}; see that these partitions have a leader that can be reached, or give "
+                "the start more time"
+            ) from exc
         self._following = asyncio.create_task(self._follow())
+
+    async def _catch_up(self) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = said = clock()
+        while not self._is_current():
+            await self._read()
+            if clock() - said >= _SAY_EVERY_S:
+                said = clock()
+                _log.info("gate_reading", taken_s=round(said - begun), left=self._left())
+        _log.info(
+            "gate_started",
+            topic=self._settings.verdict_topic,
+            products=len(self._state),
+            unreadable=self._state.unreadable,
+            taken_s=round(clock() - begun, 3),
+        )
 
     async def stop(self) -> None:
         """Stop following."""
@@ -231,19 +155,22 @@ class Gate:
             product: Its id.
             revision: The least that must have been judged; None takes any verdict.
             timeout_s: How long to wait for it, seconds.
-            otherwise: The decision if it does not come: never "publish" by accident.
+            otherwise: The decision if it does not come: never "publish" by accident. It is
+                "review" in place of "publish" where a record of the product's is no verdict.
 
         Raises:
-            PublishError: The topic cannot be read any more; only a new gate can.
-            DecodeError: A record on it is no verdict.
+            BrokerError: The topic cannot be read any more; only a new gate can.
         """
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 verdict = await self._changed.wait_for(lambda: self._found(product, revision))
         except TimeoutError:
-            stale = not self._is_current()
-            _log.warning("no_verdict_in_time", product=product, revision=revision, stale=stale)
-            return Answer(otherwise, None)
+            stale, problem = not self._is_current(), self._state.problem(product)
+            more = {"problem": problem} if problem else {}
+            _log.warning(
+                "no_verdict_in_time", product=product, revision=revision, stale=stale, **more
+            )
+            return Answer("review" if problem and otherwise == "publish" else otherwise, None)
         assert verdict is not None
         return Answer(verdict["decision"], verdict)
 
@@ -259,13 +186,29 @@ class Gate:
 
     def _is_current(self) -> bool:
         """Whether every partition was read to its end a short while ago."""
-        now_ms = time.time() * 1000
         # None are assigned after a metadata answer without the topic.
-        places = self._reader.assignment()
+        return bool(self._reader.assignment()) and not self._stale()
+
+    def _stale(self) -> list[TopicPartition]:
+        """The partitions that were not read to their end a short while ago, in order."""
+        now_ms = time.time() * 1000
         # In both directions: what a clock says that was put back proves nothing.
-        return bool(places) and all(
-            abs(now_ms - self._read_ms.get(place, 0)) < _STALE_MS for place in places
+        return sorted(
+            place
+            for place in self._reader.assignment()
+            if abs(now_ms - self._read_ms.get(place, 0)) >= _STALE_MS
         )
+
+    def _left(self) -> list[str]:
+        """What has to be read yet, in words."""
+        assignment = self._reader._subscription.subscription.assignment
+        words = []
+        for place in self._stale():
+            known = assignment.state_value(place)
+            begun = known.timestamp is not None and known.has_valid_position
+            at = f"at offset {known.position} of {known.lso}" if begun else "not begun"
+            words.append(f"{place.topic}/{place.partition} ({at})")
+        return words or [f"all of {self._settings.verdict_topic}: no partition of it is known"]
 
     async def _follow(self) -> None:
         try:
@@ -288,13 +231,25 @@ class Gate:
                 fetching.result()
             found = await self._reader.getmany(timeout_ms=200)
         except KafkaError as exc:
-            raise PublishError(f"the verdict topic cannot be read: {exc!r}") from exc
+            raise BrokerError(f"the verdict topic cannot be read: {exc!r}") from exc
         for records in found.values():
             for record in records:
-                product = self._state.apply(record.key, record.value, dict(record.headers))
-                changed = changed or product is not None
+                changed = self._take(record) or changed
         self._note_ends()
         return changed
+
+    def _take(self, record: Any) -> bool:
+        """Take a record in; whether some product's answer may be another now."""
+        headers = dict(record.headers)
+        place = (record.topic, record.partition, record.offset)
+        before = self._state.unreadable
+        try:
+            return self._state.apply(record.key, record.value, headers, place) is not None
+        except DecodeError as exc:
+            if before < self._state.unreadable <= _NAMED:
+                _log.error("verdict_unreadable", error=exc.message, do=_REMEDY)
+            # It takes an answer back, and nobody waits for that.
+            return False
 
     def _note_ends(self) -> None:
         # Of the consumer's inside: `position` waits where there is none, as after a reset.
@@ -308,10 +263,24 @@ class Gate:
 
 
 @asynccontextmanager
-async def open_gate(settings: KafkaSettings, *, replays: bool = False) -> AsyncIterator[Gate]:
-    """A gate that has read everything there is; `replays` as in `GateState`."""
+async def open_gate(
+    settings: KafkaSettings,
+    *,
+    replays: bool = False,
+    start_timeout_s: float | None = _START_S,
+) -> AsyncIterator[Gate]:
+    """A gate that has read everything there is.
+
+    Args:
+        settings: Broker and verdict topic.
+        replays: As in `GateState`.
+        start_timeout_s: As in `Gate.start`.
+
+    Raises:
+        BrokerError: As of `Gate.start`.
+    """
     gate = Gate(settings, GateState(replays=replays))
-    await gate.start()
+    await gate.start(timeout_s=start_timeout_s)
     try:
         yield gate
     finally:

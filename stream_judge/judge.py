@@ -116,7 +116,7 @@ class Judge:
         except _FATAL:
             raise
         except Exception:  # noqa: BLE001 - the edge of the main loop: tried once more
-            _log.exception("record_failed", place=record.place)
+            _log.exception("judging_failed", place=record.place, attempt=1)
         try:
             return await self._attempt(record)
         except _FATAL:
@@ -126,7 +126,7 @@ class Judge:
                 f"{record.place}: {type(exc).__name__} in stream_judge itself: {exc}",
                 code="internal_error",
             )
-            _log.exception("record_dead_lettered", place=record.place, code=error.code)
+            _log.exception("judging_failed", place=record.place, attempt=2, code=error.code)
             return self._dead_letter(record, error, "judge", 2, traceback.format_exc())
 
     async def _attempt(self, record: SourceRecord) -> Outcome:

@@ -13,7 +13,7 @@ import aiohttp
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
 
-from stream_judge.errors import PublishError
+from stream_judge.errors import BrokerError
 
 _TIMEOUT_S = 10.0
 # A token must still be good when the broker looks at it.
@@ -22,7 +22,7 @@ _SPARE_S = 30.0
 _UNSAID_S = 60
 
 
-class TokenError(PublishError, KafkaConnectionError):  # type: ignore[misc]  # aiokafka has no types
+class TokenError(BrokerError, KafkaConnectionError):  # type: ignore[misc]  # aiokafka has no types
     """There is no token now.
 
     It is an error of aiokafka's, too: one that aiokafka does not know ends the task that

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics import MetricWrapperBase
 
 _SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# Events wait out outages and restarts.
+_AGES = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _ROWS = (1, 2, 4, 8, 16, 32)
 
 
@@ -39,8 +41,16 @@ class Metrics:
         )
         self.record_seconds = Histogram(
             "stream_judge_record_seconds",
-            "Seconds from a record's arrival in the worker to its outcome's confirmation.",
+            "Seconds from a record's entry into the window to its outcome's confirmation; what it "
+            "waited for before is not in it.",
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.event_age_seconds = Histogram(
+            "stream_judge_event_age_seconds",
+            "Seconds from a source record's timestamp to its outcome's confirmation: how late "
+            "verdicts are, by the worker's clock and the timestamp's.",
+            buckets=_AGES,
             registry=self.registry,
         )
         self.batch_rows = Histogram(
@@ -54,6 +64,18 @@ class Metrics:
             "Requests to the model server that were repeated because it was out, by code "
             "(triton_unavailable, triton_timeout, bad_output).",
             ("code",),
+            registry=self.registry,
+        )
+        self.transaction_failures = Counter(
+            "stream_judge_transaction_failures",
+            "Attempts at a transaction that failed, by code (fenced: the broker has shut the "
+            "producer out; outage: the broker is away or late; refused: it said no).",
+            ("code",),
+            registry=self.registry,
+        )
+        self.rebalances = Counter(
+            "stream_judge_rebalances",
+            "Assignments of partitions that the worker was given, its first included.",
             registry=self.registry,
         )
         self.circuit_open = Gauge(
@@ -80,7 +102,8 @@ class Metrics:
         )
         self.lag = Gauge(
             "stream_judge_lag_records",
-            "Records of the assigned partitions behind the newest, by partition.",
+            "Offsets from the next outcome to the end of the log, by assigned partition. It counts "
+            "offsets, not records: markers of transactions and records compacted away have one.",
             ("partition",),
             registry=self.registry,
         )

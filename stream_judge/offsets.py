@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, UnknownError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
 from stream_judge.connection import client_options, connect
@@ -63,7 +63,7 @@ class GroupOffsets:
         """Connect.
 
         Raises:
-            PublishError: No broker answers.
+            BrokerError: No broker answers.
         """
         options = client_options(self._settings)
         self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
@@ -121,13 +121,31 @@ class GroupOffsets:
     async def ranges(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
         """First offset that is there, and the one behind the last, of each partition.
 
+        It waits for a leader that is new: give it a deadline.
+
         Raises:
             KafkaError: The broker does not tell.
         """
         places = [TopicPartition(*partition) for partition in partitions]
-        first = await self._reader.beginning_offsets(places)
-        last = await self._reader.end_offsets(places)
+        first = await ask_log(self._reader.beginning_offsets, places)
+        last = await ask_log(self._reader.end_offsets, places)
         return {(tp.topic, tp.partition): (first[tp], last[tp]) for tp in places}
+
+
+async def ask_log(
+    ask: Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]],
+    places: Sequence[TopicPartition],
+) -> Mapping[TopicPartition, int]:
+    """Where logs begin or end, by one of a consumer's methods; give it a deadline.
+
+    A new leader answers OFFSET_NOT_AVAILABLE until it knows (KIP-207). aiokafka does not know
+    that code, and takes it for a refusal.
+    """
+    while True:
+        try:
+            return await ask(places)
+        except UnknownError:
+            await asyncio.sleep(_AGAIN_S)
 
 
 def start_offsets(

@@ -24,12 +24,18 @@ from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
 from stream_judge.publisher import Partition, Sink
 from stream_judge.settings import WindowSettings
-from stream_judge.verdict import Outcome
+from stream_judge.verdict import Kind, Outcome
 
 _log = structlog.get_logger(__name__)
 JudgeRecord = Callable[[SourceRecord], Awaitable[Outcome]]
 Ack = Callable[[], None]
 LaneKey = tuple[str, int, int]
+_EVENTS: Mapping[Kind, str] = {
+    "judged": "verdict_published",
+    "unjudgeable": "verdict_published",
+    "dead_letter": "record_dead_lettered",
+    "tombstone": "tombstone_published",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +177,7 @@ class Pipeline:
 
     async def _guarded(self, lane: _Lane) -> None:
         try:
-            while True:
+            while not lane.dead:
                 await self._emit(lane)
         except asyncio.CancelledError:
             raise
@@ -222,8 +228,12 @@ class Pipeline:
         if outcome.decision is not None:
             self._metrics.decisions.labels(outcome.decision).inc()
         self._metrics.record_seconds.observe(seconds)
+        if entry.record.timestamp_ms >= 0:
+            # Two clocks: the event's can be ahead of this one.
+            age_s = max(0.0, time.time() - entry.record.timestamp_ms / 1000)
+            self._metrics.event_age_seconds.observe(age_s)
         _log.info(
-            "record_dead_lettered" if outcome.kind == "dead_letter" else "verdict_published",
+            _EVENTS[outcome.kind],
             topic=entry.record.topic,
             partition=entry.record.partition,
             offset=entry.record.offset,

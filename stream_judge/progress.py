@@ -17,14 +17,18 @@ from typing import Any, Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from stream_judge.connection import client_options
-from stream_judge.offsets import Committed
+from stream_judge.offsets import Committed, ask_log
+from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
+from stream_judge.verdict import SOURCE_HEADERS
 
 _log = structlog.get_logger(__name__)
 _POLL_MS = 250
+# Its lock is held meanwhile, and one partition without a leader would keep it for ever.
+_LOOK_S = 5.0
 
 #: "open": of one partition at least nothing is decided. "unknown": this account may not read it.
 State = Literal["there", "gone", "open", "unknown"]
@@ -35,15 +39,24 @@ class Run:
     """Outcomes of one transaction.
 
     Attributes:
+        source: The partition that was judged.
         begin: Source offset of the first record.
         end: The one behind the last record.
-        places: The last outcome's offset in each partition that has some. A compacted topic keeps
-            that one until a later transaction.
+        places: The last outcome's offset in each partition that has some.
     """
 
+    source: Partition
     begin: int
     end: int
     places: tuple[tuple[TopicPartition, int], ...] = ()
+
+    def wrote(self, record: Any) -> bool:
+        """Whether a record at one of the places is the run's: a log can have been cut since."""
+        headers = dict(record.headers)
+        topic, partition, offset = (headers.get(name) for name in SOURCE_HEADERS)
+        return (topic, partition) == (self.source[0].encode(), b"%d" % self.source[1]) and (
+            offset is not None and offset.isdigit() and self.begin <= int(offset) < self.end
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +143,70 @@ class OutcomeReader:
 
         Raises:
             KafkaError: The broker does not tell.
+            TimeoutError: Nor within five seconds: other lanes are waiting.
         """
         async with self._lock:
-            reader = self._reader or await self._connected()
             try:
-                return await _state(reader, run.places)
+                async with asyncio.timeout(_LOOK_S):
+                    return await self._look_for(run)
             except TopicAuthorizationFailedError as exc:
                 _log.warning("outcomes_unreadable", error=repr(exc))
                 return "unknown"
+            except (KafkaError, OSError, TimeoutError):
+                # One whose fetching has failed for good finds nothing any more.
+                await self.stop()
+                raise
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._reader is not None:
-            await self._reader.stop()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.stop()
 
-    async def _connected(self) -> Any:
+    async def _look_for(self, run: Run) -> State:
+        if self._reader is None:
+            self._reader = await self._connected("read_committed")
+        reader = self._reader
+        partitions = [tp for tp, _ in run.places]
+        reader.assign(partitions)
+        # With `read_committed` the end lies before the first record that is not decided.
+        ends = await ask_log(reader.end_offsets, partitions)
+        if any(ends[tp] <= offset for tp, offset in run.places):
+            return "open"
+        # Only what had been decided before is old enough for retention.
+        begins = await ask_log(reader.beginning_offsets, partitions)
+        hidden = []
+        for tp, offset in run.places:
+            if offset < begins[tp]:
+                continue
+            record = await _record_at(reader, tp, offset)
+            if record is None:
+                hidden.append((tp, offset))
+            elif not run.wrote(record):
+                return "gone"
+        return "gone" if hidden and await self._is_aborted(hidden) else "there"
+
+    async def _is_aborted(self, places: Sequence[tuple[TopicPartition, int]]) -> bool:
+        """Whether a record that `read_committed` does not show is there.
+
+        If it is not, a compacted topic has dropped it, which it does with what was decided: a
+        tombstone after `delete.retention.ms`, a verdict behind a newer one of its product.
+        """
+        reader = await self._connected("read_uncommitted")
+        try:
+            reader.assign([tp for tp, _ in places])
+            for tp, offset in places:
+                if await _record_at(reader, tp, offset) is not None:
+                    return True
+            return False
+        finally:
+            await reader.stop()
+
+    async def _connected(self, isolation_level: str) -> Any:
         reader = AIOKafkaConsumer(
             **client_options(self._settings),
             group_id=None,
-            isolation_level="read_committed",
+            isolation_level=isolation_level,
             auto_offset_reset="earliest",
         )
         try:
@@ -156,27 +214,15 @@ class OutcomeReader:
         except BaseException:
             await reader.stop()
             raise
-        self._reader = reader
         return reader
 
 
-async def _state(reader: Any, places: Sequence[tuple[TopicPartition, int]]) -> State:
-    partitions = [tp for tp, _ in places]
-    reader.assign(partitions)
-    # With `read_committed` the end lies before the first record that is not decided.
-    ends = await reader.end_offsets(partitions)
-    if any(ends[tp] <= offset for tp, offset in places):
-        return "open"
-    begins = await reader.beginning_offsets(partitions)
-    for tp, offset in places:
-        if offset < begins[tp]:
-            # Only what had been decided before is old enough for retention.
-            continue
-        reader.seek(tp, offset)
-        while True:
-            found = (await reader.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ())
-            if found and found[0].offset == offset:
-                break
-            if found or await reader.position(tp) > offset:
-                return "gone"
-    return "there"
+async def _record_at(reader: Any, tp: TopicPartition, offset: int) -> Any:
+    """The record at an offset below the log's end, as the reader sees it; None: it sees none."""
+    reader.seek(tp, offset)
+    while True:
+        found = (await reader.getmany(tp, timeout_ms=_POLL_MS)).get(tp, ())
+        if found:
+            return found[0] if found[0].offset == offset else None
+        if await reader.position(tp) > offset:
+            return None

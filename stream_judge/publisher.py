@@ -12,7 +12,6 @@ lane and belongs to it alone. Two publishers make sinks:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +23,9 @@ from stream_judge.errors import PublishError
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
 
+# In no group's name and in no topic's, so that no two groups have an id in common. "/" is in none
+# either, but a broker with ZooKeeper takes no ACL for it.
+_SEPARATOR = ":"
 #: A topic and the number of one of its partitions.
 Partition = tuple[str, int]
 
@@ -72,6 +74,22 @@ def topics_of(settings: KafkaSettings) -> dict[str, str]:
     return {"verdicts": settings.verdict_topic, "dead_letters": settings.dead_letter_topic}
 
 
+def id_prefix(settings: KafkaSettings) -> str:
+    """What the transactional ids of a group begin with, and those of no other group."""
+    return f"{settings.application}{_SEPARATOR}"
+
+
+def transactional_id(settings: KafkaSettings, topic: str, part: int | str) -> str:
+    """The transactional id of one partition of a topic.
+
+    Args:
+        settings: Group.
+        topic: The source topic.
+        part: The partition's number; a word for an id that is no partition's.
+    """
+    return f"{id_prefix(settings)}{topic}{_SEPARATOR}{part}"
+
+
 def make_producer(settings: KafkaSettings, **more: Any) -> Any:
     """A producer that is not started yet; all replicas confirm what it sends."""
     return AIOKafkaProducer(
@@ -82,30 +100,42 @@ def make_producer(settings: KafkaSettings, **more: Any) -> Any:
     )
 
 
-async def throw_away(producer: Any, patience_s: float) -> None:
-    """Stop a producer that may be beyond stopping; no task and no socket is left.
+async def throw_away(producer: Any) -> None:
+    """Close a producer whatever it is at; no task and no socket is left.
+
+    Its own `stop` waits for batches that nobody will confirm any more, and behind them for a
+    coordinator, which has no end while there is none.
 
     Args:
         producer: Made by `make_producer`.
-        patience_s: For what it still can finish, seconds.
     """
+    # Else it would complain that it was not stopped.
+    producer._closed = True
     waiter = getattr(producer._txn_manager, "_transaction_waiter", None)
     if waiter is not None:
         # Nobody will ask it any more how the transaction ended.
-        waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
-    stopped = False
+        waiter.add_done_callback(_ask)
     try:
-        with contextlib.suppress(KafkaError, TimeoutError, OSError):
-            async with asyncio.timeout(patience_s):
-                await producer.stop()
-                stopped = True
+        await _end_sender(producer._sender.sender_task)
     finally:
-        # It waits for batches that nobody will confirm any more, or its owner was ended meanwhile.
-        if not stopped:
-            if producer._sender is not None:
-                with contextlib.suppress(KafkaError, OSError):
-                    await producer._sender.close()
-            await producer.client.close()
+        await producer.client.close()
+
+
+async def _end_sender(sender: asyncio.Task[None] | None) -> None:
+    """End the task that sends, with its requests: by itself it would wait for each of them."""
+    if sender is None or sender.done():
+        return
+    requests = tuple(sender.get_coro().cr_frame.f_locals.get("tasks", ()))  # type: ignore[union-attr]
+    for task in (sender, *requests):
+        task.add_done_callback(_ask)
+        task.cancel()
+    await asyncio.wait((sender, *requests))
+
+
+def _ask(done: asyncio.Future[Any]) -> None:
+    """Ask for an error that nobody waits for any more; else asyncio complains."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def send_run(
@@ -121,7 +151,7 @@ async def send_run(
             headers=list(output.headers),
         )
         # Whoever waits may be cancelled first; an error that nobody asks for is a warning.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        future.add_done_callback(_ask)
         futures.append(future)
     return futures
 
@@ -151,7 +181,7 @@ class PlainPublisher:
         """Connect.
 
         Raises:
-            PublishError: No broker answers.
+            BrokerError: No broker answers.
         """
         milliseconds = int(self._timeout_s * 1000)
         self._producer = make_producer(self._settings, request_timeout_ms=milliseconds, linger_ms=2)

@@ -28,6 +28,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream_judge.authorized import group_operations, topic_operations
 from stream_judge.connection import client_options, connect
+from stream_judge.publisher import id_prefix, transactional_id
 from stream_judge.settings import KafkaSettings
 
 _DEADLINE_S = 10.0
@@ -81,8 +82,8 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
         right = partial(_on_topic, topic=topic, operation="Write")
         rights.append(Right(f"write {topic}", f"--operation Write --topic {topic}", right))
     if settings.publisher == "transactional":
-        # An id for each source partition: {application}-{topic}-{number}.
-        prefix = f"{settings.application}-"
+        # Every source partition has an id of its own.
+        prefix = id_prefix(settings)
         rights.append(
             Right(
                 f"transactional ids that begin with {prefix}",
@@ -91,7 +92,7 @@ def needed_rights(settings: KafkaSettings) -> list[Right]:
                 partial(
                     _opens_transactions,
                     # Of no partition: the worker that owns one would be shut out.
-                    transactional_id=f"{prefix}{settings.topic}-doctor",
+                    transactional_id=transactional_id(settings, settings.topic, "doctor"),
                     timeout_s=settings.transaction_timeout_s,
                 ),
                 log="transaction.state.log.replication.factor and .min.isr",
@@ -115,7 +116,7 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
     it is missing, and the line says what it is for.
 
     Raises:
-        PublishError: No broker.
+        BrokerError: No broker.
     """
     who = settings.sasl_username or "NAME"
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -83,8 +83,7 @@ class Rows:
             is_outage=is_model_outage,
             on_retry=self._report_outage,
         )
-        side = model.pixels.size
-        self._probe = np.full((side, side, 3), 127, np.uint8)
+        self._side = model.pixels.size
 
     async def check(self, policy: Policy) -> None:
         """Judge a grey picture under a policy: it fits the model, and is resident then.
@@ -141,19 +140,7 @@ class Rows:
         return await self._circuit.call(attempt)
 
     async def _probe_policy(self, policy: Policy) -> None:
-        """Have a sound row judged under a policy.
-
-        Raises:
-            PolicyError: The server refuses the policy.
-            InferenceError: The server does not answer, or fails what is sound.
-        """
-        row = await self._ask(self._probe, _PROBE_TEXT, policy)
-        if row.status in _SERVER_FAULTS:
-            raise BadOutputError(
-                f"the model server answers a sound row of policy {policy.id} with {row.status}"
-            )
-        if row.status != "ok":
-            raise PolicyError(f"policy {policy.id}: {policy_refusal(row.status)}")
+        await probe_policy(self._ask, self._side, policy)
 
     async def _ask(self, pixels: NDArray[np.uint8], text: str, policy: Policy) -> RowResult:
         """The server's answer to one row, from a model that takes pictures as prepared."""
@@ -173,7 +160,33 @@ class Rows:
         _log.warning("model_server_out", code=exc.code, message=exc.message, wait_s=wait_s)
 
 
-def policy_refusal(status: str) -> str:
+async def probe_policy(
+    ask: Callable[[NDArray[np.uint8], str, Policy], Awaitable[RowResult]],
+    side: int,
+    policy: Policy,
+) -> RowResult:
+    """The answer to a sound row under a policy.
+
+    Args:
+        ask: Asks the model server about a picture, uint8 [S, S, 3], and a text.
+        side: S, pixels.
+        policy: Is resident in the server then.
+
+    Raises:
+        PolicyError: The server refuses the policy.
+        InferenceError: The server does not answer, or fails what is sound.
+    """
+    row = await ask(np.full((side, side, 3), 127, np.uint8), _PROBE_TEXT, policy)
+    if row.status in _SERVER_FAULTS:
+        raise BadOutputError(
+            f"the model server answers a sound row of policy {policy.id} with {row.status}"
+        )
+    if row.status != "ok":
+        raise PolicyError(f"policy {policy.id}: {_policy_refusal(row.status)}")
+    return row
+
+
+def _policy_refusal(status: str) -> str:
     """What it means that a sound row of a policy gets another status than `ok`; what to do."""
     if status == "policy_too_long":
         return (

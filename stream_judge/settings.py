@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,15 +23,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from stream_judge.errors import ConfigError, one_line
+from stream_judge import setting_names
+from stream_judge.errors import ConfigError
 from stream_judge.images.options import ImageOptions
 from stream_judge.resources import resource
 from stream_judge.triton_options import TritonOptions
 
-_PREFIX = "STREAM_JUDGE_"
 # Kafka's own pattern: another name would look like a topic that is missing.
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-_JSON_LIST = 'a list is JSON, as in ["a", "b"]'
 
 
 class _Section(BaseModel):
@@ -208,7 +206,9 @@ class WindowSettings(_Section):
     retry_first_s: float = Field(
         0.2, gt=0, description="First wait while something of the operator's is out, seconds."
     )
-    retry_last_s: float = Field(10.0, gt=0, le=10, description="Longest such wait, seconds.")
+    retry_last_s: float = Field(
+        10.0, gt=0, le=10, description="Longest such wait, seconds; not below retry_first_s."
+    )
     stall_limit_s: float = Field(
         300.0,
         ge=10,
@@ -225,6 +225,16 @@ class WindowSettings(_Section):
     dead_letter_sample: int = Field(
         200, ge=20, description="How many outcomes that share is taken of."
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        first_s, last_s = self.retry_first_s, self.retry_last_s
+        if first_s > last_s:
+            raise ValueError(
+                f"retry_first_s {first_s:g} is above retry_last_s {last_s:g}, the longest wait; "
+                "lower the one or raise the other"
+            )
+        return self
 
 
 class WebSettings(_Section):
@@ -245,7 +255,7 @@ class Settings(BaseSettings):
     """Everything a worker needs to know."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=setting_names.PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
@@ -306,29 +316,35 @@ def read_settings(
             raise ConfigError(f"settings file {path} is not there")
         settings: Settings = bound(**given)
     except ValidationError as exc:
-        raise ConfigError(f"settings: {one_line(exc)}") from exc
+        raise ConfigError(f"settings: {setting_names.refusal(exc, _kinds(), path)}") from exc
     except OSError as exc:
         raise ConfigError(f"settings file {path}: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"settings file {path}: {exc}") from exc
     except ValueError as exc:
         # pydantic-settings says "error parsing" and the section only.
-        raise ConfigError(f"settings: {exc}{_unreadable()}") from exc
+        raise ConfigError(f"settings: {exc}{setting_names.unreadable(_kinds())}") from exc
     return settings
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none: whoever set one means it.
 
-    They cannot be refused: Kubernetes gives every pod variables with the names of its
-    services, and one of those may be called `stream-judge`.
+    Those of a section that there is (`STREAM_JUDGE_KAFKA__TOPIK`) never get here, because
+    `read_settings` refuses them. The others cannot be refused: Kubernetes gives every pod
+    variables with the names of its services, and one of those may be called `stream-judge`.
     """
-    known = _variables()
+    known = {setting_names.variable(name) for name in _kinds()}
     return sorted(
         name
         for name in environment
-        if name.upper().startswith(_PREFIX) and name.upper() not in known
+        if name.upper().startswith(setting_names.PREFIX) and name.upper() not in known
     )
+
+
+def meant_variable(name: str) -> str | None:
+    """Which variable was meant by one that is no setting; None if it is like none of them."""
+    return setting_names.similar_variable(name, _kinds())
 
 
 def _from_flags(flags: Sequence[str]) -> dict[str, Any]:
@@ -345,14 +361,17 @@ def _from_flags(flags: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"--set {flag}: write section.name=value")
         if kind is None or hasattr(kind, "model_fields"):
-            raise ConfigError(f"--set {name}: there is no such setting; write section.name=value")
+            options = [other for other in known if not hasattr(known[other], "model_fields")]
+            says = setting_names.no_such(name, options)
+            raise ConfigError(f"--set {name}: {says}; write section.name=value")
         if SecretStr in get_args(kind):
             raise ConfigError(
-                f"--set {name}: others can read a command line; set {_variable(name)}"
+                f"--set {name}: others can read a command line; set {setting_names.variable(name)}"
             )
         section, _, option = name.rpartition(".")
         target = found.setdefault(section, {}) if section else found
-        target[option] = _parsed(name, value) if _is_collection(kind) else value
+        is_json = setting_names.is_collection(kind)
+        target[option] = _parsed(name, value) if is_json else value
     return found
 
 
@@ -360,40 +379,9 @@ def _parsed(name: str, value: str) -> Any:
     try:
         return json.loads(value)
     except ValueError as exc:
-        raise ConfigError(f"--set {name}: {value!r}, and {_JSON_LIST}") from exc
+        raise ConfigError(f"--set {name}: {value!r}, and {setting_names.JSON_LIST}") from exc
 
 
 def _kinds() -> dict[str, Any]:
     """The type of each setting, whole sections too, by its name: `kafka.topic`."""
-    found: dict[str, Any] = {}
-    for section, field in Settings.model_fields.items():
-        found[section] = field.annotation
-        for name, option in getattr(field.annotation, "model_fields", {}).items():
-            found[f"{section}.{name}"] = option.annotation
-    return found
-
-
-def _variable(name: str) -> str:
-    return f"{_PREFIX}{name.replace('.', '__')}".upper()
-
-
-def _variables() -> dict[str, Any]:
-    """The same by the name of its variable."""
-    return {_variable(name): kind for name, kind in _kinds().items()}
-
-
-def _is_collection(kind: Any) -> bool:
-    return get_origin(kind) in (tuple, list, dict, set, frozenset)
-
-
-def _unreadable() -> str:
-    """Which variable holds a list or an object that is no JSON, and how one looks."""
-    known = _variables()
-    for name, value in sorted(os.environ.items()):
-        if not _is_collection(known.get(name.upper())):
-            continue
-        try:
-            json.loads(value)
-        except ValueError:
-            return f"; {name} is {value!r}, and {_JSON_LIST}"
-    return ""
+    return setting_names.kinds(Settings)

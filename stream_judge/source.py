@@ -42,7 +42,8 @@ class Hooks:
     Attributes:
         topic: The source topic.
         drain: Ends all lanes; how many records were dropped.
-        assign: Opens a lane for each partition number, in a generation.
+        assign: Opens a lane for each partition number, in a generation; the last argument is
+            what the assignment's messages carry.
         fatal: Told of an error after which nothing may go on.
         deadline_s: Until a hook must be through.
         isolation_level: Of the consumer.
@@ -52,7 +53,7 @@ class Hooks:
 
     topic: str
     drain: Callable[[], Awaitable[int]]
-    assign: Callable[[set[int], int], Awaitable[None]]
+    assign: Callable[[set[int], int, int], Awaitable[None]]
     fatal: Callable[[BaseException], None]
     deadline_s: float
     isolation_level: str
@@ -216,6 +217,7 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
     """Faust's consumer with a drain before partitions are given up."""
 
     _thread: SourceThread
+    _assignments = 0
 
     def _new_consumer_thread(self) -> SourceThread:
         return SourceThread(self, loop=self.loop, beacon=self.beacon)
@@ -241,8 +243,12 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
         """Open the lanes before Faust seeks and fetches."""
         hooks: Hooks = self.app.stream_judge
         numbers = {tp.partition for tp in assigned if tp.topic == hooks.topic}
-        await self._guarded(hooks.assign(numbers, generation_id))
-        await super().on_partitions_assigned(assigned, generation_id)
+        # Faust drops messages of another generation than this; but a member that only joins anew
+        # can get the same one, and what was fetched before must not pass for what comes now.
+        self._assignments += 1
+        self.app.consumer_generation_id = self._assignments
+        await self._guarded(hooks.assign(numbers, generation_id, self._assignments))
+        await super().on_partitions_assigned(assigned, self._assignments)
 
     async def _commit(self, offsets: Any) -> bool:
         # Beside transactions a commit of Faust's could turn an offset back.

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from stream_judge.errors import ImageError, ImageNotFoundError
 from stream_judge.events import Headers, SourceRecord
 from stream_judge.gate import Gate as Gate
-from stream_judge.gate import GateState as GateState
 from stream_judge.gate import open_gate as open_gate
+from stream_judge.gate_state import GateState as GateState
 from stream_judge.images.loader import LoadedImage
 from stream_judge.images.spec import PixelSpec
 from stream_judge.publisher import Partition

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge.connection import ask_any, client_options, connect
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.connection import ask_any, open_consumer
+from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.settings import KafkaSettings
 
 _POLL_MS = 500
@@ -62,7 +62,7 @@ class TopicReader:
         """The record at an offset; None if there is none (gone, or a transaction's marker).
 
         Raises:
-            PublishError: The broker does not give it out.
+            BrokerError: The broker does not give it out.
         """
         first, last = await self.range(place)
         if not first <= offset < last:
@@ -99,19 +99,20 @@ class TopicReader:
 
         Raises:
             ConfigError: There is no such topic.
-            PublishError: The broker does not give them out.
+            BrokerError: The broker does not give them out.
         """
         until = await self.ends(topic)
         if ends is not None:
             # No further than now: a topic that was made anew meanwhile has fewer.
             until = {tp: min(end, ends.get(tp, 0)) for tp, end in until.items()}
-        places = list(until)
+        # aiokafka gives them broker by broker.
+        places = sorted(until)
         starts = await self._consumer.beginning_offsets(places)
         if since_ms is not None:
             found = await self._consumer.offsets_for_times(dict.fromkeys(places, since_ms))
             starts = {tp: found[tp].offset if found.get(tp) else until[tp] for tp in places}
-        for place, end in until.items():
-            async for record in self._between(place, starts[place], end):
+        for place in places:
+            async for record in self._between(place, starts[place], until[place]):
                 yield record
 
     async def _between(self, place: TopicPartition, first: int, end: int) -> AsyncIterator[Any]:
@@ -124,7 +125,7 @@ class TopicReader:
                 async with asyncio.timeout(self._timeout_s):
                     records, position = await self._next(place, position)
             except TimeoutError as exc:
-                raise PublishError(
+                raise BrokerError(
                     f"{place.topic}/{place.partition}: nothing came from offset {position} on for "
                     f"{self._timeout_s:.0f} s, though the log goes on to offset {end}; "
                     "see that the partition has a leader that can be reached, and ask again"
@@ -156,19 +157,15 @@ async def open_reader(
         isolation_level: "read_uncommitted" sees what they have not, too.
 
     Raises:
-        PublishError: No broker answers, or it refuses what is asked in the block.
+        BrokerError: No broker answers, or it refuses what is asked in the block.
     """
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        group_id=None,
-        auto_offset_reset="earliest",
-        isolation_level=isolation_level,
+    consumer = await open_consumer(
+        settings, auto_offset_reset="earliest", isolation_level=isolation_level
     )
-    await connect(consumer, settings)
     try:
         yield TopicReader(consumer, settings.request_timeout_s)
     except KafkaError as exc:
-        raise PublishError(f"the broker does not let this be read: {exc!r}") from exc
+        raise BrokerError(f"the broker does not let this be read: {exc!r}") from exc
     finally:
         await consumer.stop()
 
@@ -180,7 +177,7 @@ async def written_ends(settings: KafkaSettings, *topics: str) -> dict[TopicParti
 
     Raises:
         ConfigError: There is no such topic.
-        PublishError: No broker answers, or it refuses.
+        BrokerError: No broker answers, or it refuses.
     """
     ends: dict[TopicPartition, int] = {}
     async with open_reader(settings, isolation_level="read_uncommitted") as reader:

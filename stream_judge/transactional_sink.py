@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
@@ -27,6 +29,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
+from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of
 from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
@@ -37,6 +40,7 @@ from stream_judge.publisher import (
     send_run,
     throw_away,
     topics_of,
+    transactional_id,
 )
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Outcome
@@ -44,63 +48,72 @@ from stream_judge.verdict import Outcome
 _log = structlog.get_logger(__name__)
 _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
-_STOP_S = 2.0
 _LOOK_AGAIN_S = 0.2
 _FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the sinks of a worker have in common.
+
+    Attributes:
+        settings: Broker, topics, group, time-outs.
+        offsets: The group's.
+        outcomes: Looks for what was confirmed.
+        outages: Told while the broker is out.
+        metrics: Counts.
+        memory: Of this process, for all partitions that it ever owned; a lane keeps its own up.
+    """
+
+    settings: KafkaSettings
+    offsets: GroupOffsets
+    outcomes: OutcomeReader
+    outages: Outages
+    metrics: Metrics
+    memory: dict[Partition, Progress]
 
 
 class TransactionalSink:
     """The sink of one partition in one assignment.
 
     Args:
-        settings: Broker, topics, group, time-outs.
-        offsets: The group's.
-        outcomes: Looks for what was confirmed.
+        shared: With the worker's other sinks.
         partition: Of the source.
         generation: Of the assignment.
-        outages: Told while the broker is out.
-        memory: Of this process, for all partitions that it ever owned; the lane keeps its own up.
     """
 
-    def __init__(
-        self,
-        settings: KafkaSettings,
-        offsets: GroupOffsets,
-        outcomes: OutcomeReader,
-        partition: Partition,
-        generation: int,
-        outages: Outages,
-        memory: dict[Partition, Progress],
-    ) -> None:
-        self._outages = outages
-        self._memory = memory
+    def __init__(self, shared: Shared, partition: Partition, generation: int) -> None:
+        self._outages = shared.outages
+        self._metrics = shared.metrics
+        self._memory = shared.memory
         self._lane = secrets.token_hex(4)
         self._progress = Progress(-1, self._lane, None)
         # The last run whose sends were confirmed.
         self._sent: Run | None = None
-        self._settings = settings
-        self._offsets = offsets
-        self._outcomes = outcomes
+        self._settings = shared.settings
+        self._offsets = shared.offsets
+        self._outcomes = shared.outcomes
         self._partition = partition
         self._generation = generation
-        self._topics = topics_of(settings)
+        self._topics = topics_of(shared.settings)
         # Of the broker it is: what one partition's transactions meet says nothing of others'.
         self._part = f"{partition[0]}/{partition[1]}"
         self._producer: Any = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the producer: from now on nobody else can write under the partition's id."""
         topic, number = self._partition
         producer = make_producer(
             self._settings,
-            transactional_id=f"{self._settings.application}-{topic}-{number}",
+            transactional_id=transactional_id(self._settings, topic, number),
             transaction_timeout_ms=int(self._settings.transaction_timeout_s * 1000),
             request_timeout_ms=int(self._settings.transaction_deadline_s * 1000),
         )
         try:
             await producer.start()
         except BaseException:
-            await throw_away(producer, _STOP_S)
+            await self._throw_away(producer)
             raise
         # A client that follows no topic asks for all of the cluster's, every five minutes; and
         # the first run need not wait. Dead letters are rare, and their topic is added then.
@@ -120,7 +133,12 @@ class TransactionalSink:
             first = committed is None and self._settings.on_missing_offset is None
             async with asyncio.timeout(self._settings.transaction_deadline_s):
                 await self._transact((), offset, first=first)
-        self._keep(Progress(offset, self._lane, committed))
+        progress = Progress(offset, self._lane, committed)
+        former = self._memory.get(self._partition)
+        if former is not None and former.position == offset and former.is_own(committed):
+            # Its outcomes can still be open, and share the fate of this lane's first transaction.
+            progress = replace(progress, run=former.run)
+        self._keep(progress)
 
     async def resume_at(self, found: Committed | None) -> int | None:
         """Where the partition goes on, as far as this process knows; None: it does not.
@@ -158,10 +176,11 @@ class TransactionalSink:
             return "gone"
         # Its own markers are missing: nobody else writes them any more. Or another lane's
         # transaction is open before it: then there is nothing to end here, and that lane will.
-        await self._producer.begin_transaction()
-        for tp, _ in run.places:
-            self._producer._txn_manager.maybe_add_partition_to_txn(tp)
-        await self._producer.commit_transaction()
+        with _own_error(self._producer):
+            await self._producer.begin_transaction()
+            for tp, _ in run.places:
+                self._producer._txn_manager.maybe_add_partition_to_txn(tp)
+            await self._producer.commit_transaction()
         while True:
             if (state := await self._outcomes.look_for(run)) != "open":
                 return state
@@ -198,15 +217,18 @@ class TransactionalSink:
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
             except (KafkaError, TimeoutError, OSError) as wrapped:
-                exc = _root(wrapped)
-                _log.warning("transaction_failed", run=name_run(run), error=repr(exc))
-                await self.close()
+                exc = _root(wrapped, self._producer)
+                code = _code_of(exc)
+                self._metrics.transaction_failures.labels(code).inc()
+                _log.warning("transaction_failed", run=name_run(run), code=code, error=repr(exc))
                 self._note_failure()
                 attempts += 1
-                if _is_outage(exc):
+                if code == "outage":
                     self._outages.begin("kafka", self._part)
+                    refusals = 0
                 else:
                     refusals += 1
+                await self.close()
                 if refusals > _REOPENINGS:
                     raise PublishError(
                         f"{name_run(run)}: {_REOPENINGS} new producers made no progress: {exc!r}"
@@ -229,8 +251,15 @@ class TransactionalSink:
     async def close(self) -> None:
         """Throw the producer away; an open transaction is aborted by the next one."""
         producer, self._producer = self._producer, None
+        await self._throw_away(producer)
+
+    async def _throw_away(self, producer: Any) -> None:
+        # A task of its own: aiokafka's clients swallow a cancellation while they close, and a
+        # lane that is ended meanwhile must end.
         if producer is not None:
-            await throw_away(producer, _STOP_S)
+            self._closing = asyncio.create_task(throw_away(producer))
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     async def _reopen(self, run: Sequence[Outcome], end: int) -> bool:
         """Open a new producer, then see what is committed; True if the run already is."""
@@ -277,30 +306,69 @@ class TransactionalSink:
         # Whoever waits for one topic inside a transaction holds up the readers of the others.
         for topic in sorted({self._topics[o.destination] for found in run for o in found.outputs}):
             await self._producer.partitions_for(topic)
-        await self._producer.begin_transaction()
-        futures = await send_run(self._producer, self._topics, run)
-        # All of them, before the offsets go: a commit ignores batches that have failed.
-        sent = [await future for future in futures]
-        if run:
-            self._sent = Run(run[0].record.offset, end, places_of(sent))
         place = TopicPartition(*self._partition)
         offset = OffsetAndMetadata(end, metadata_of(self._generation, self._lane, first=first))
-        await self._producer.send_offsets_to_transaction(
-            {place: offset}, self._settings.application
-        )
-        await self._producer.commit_transaction()
+        with _own_error(self._producer):
+            await self._producer.begin_transaction()
+            futures = await send_run(self._producer, self._topics, run)
+            # All of them, before the offsets go: a commit ignores batches that have failed.
+            sent = [await future for future in futures]
+            if run:
+                self._sent = Run(self._partition, run[0].record.offset, end, places_of(sent))
+            await self._producer.send_offsets_to_transaction(
+                {place: offset}, self._settings.application
+            )
+            await self._producer.commit_transaction()
 
 
-def _root(exc: KafkaError | TimeoutError | OSError) -> KafkaError | TimeoutError | OSError:
+@contextmanager
+def _own_error(producer: Any) -> Iterator[None]:
+    """Let a transaction that has failed raise what it failed of.
+
+    aiokafka tells whoever begins, sends or commits behind the failure no more than that there is
+    no transaction: by an error that is none of Kafka's, or by an assertion.
+    """
+    try:
+        yield
+    except (AssertionError, IllegalOperation):
+        found = _sender_error(producer) or _transaction_error(producer)
+        # With no failure behind it, it is a defect.
+        if found is None:
+            raise
+        raise found from found.__cause__
+
+
+def _sender_error(producer: Any) -> BaseException | None:
+    """What ended the task that sends; nothing of its producer works any more."""
+    task = producer._sender.sender_task
+    ended = task is not None and task.done() and not task.cancelled()
+    return task.exception() if ended else None
+
+
+def _transaction_error(producer: Any) -> BaseException | None:
+    """What the producer's last transaction failed of, while it could still be aborted."""
+    waiter = producer._txn_manager._transaction_waiter
+    ended = waiter is not None and waiter.done() and not waiter.cancelled()
+    return waiter.exception() if ended else None
+
+
+def _root(
+    exc: KafkaError | TimeoutError | OSError, producer: Any = None
+) -> KafkaError | TimeoutError | OSError:
     """What aiokafka's sender met, where it wraps it in an error that says nothing."""
+    if type(exc) is KafkaError and producer is not None:
+        # The copies that it gives to those who wait have no cause.
+        exc = _sender_error(producer) or exc
     cause = exc.__cause__
     if type(exc) is KafkaError and isinstance(cause, (KafkaError, TimeoutError, OSError)):
         return _root(cause)
     return exc
 
 
-def _is_outage(exc: BaseException) -> bool:
-    """Whether nobody refused: the broker is away, late, or moving something."""
+def _code_of(exc: BaseException) -> Literal["fenced", "outage", "refused"]:
+    """Why a transaction failed: in an outage the broker is away, late, or moving something."""
+    if isinstance(exc, _FENCED):
+        return "fenced"
     if isinstance(exc, KafkaError) and not isinstance(exc, KafkaTimeoutError):
-        return bool(exc.retriable)
-    return True
+        return "outage" if exc.retriable else "refused"
+    return "outage"

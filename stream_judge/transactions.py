@@ -17,12 +17,13 @@ from functools import partial
 from aiokafka.errors import KafkaError
 
 from stream_judge.errors import PublishError
+from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, start_offsets
 from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress
 from stream_judge.publisher import Partition, Sink
 from stream_judge.settings import KafkaSettings
-from stream_judge.transactional_sink import TransactionalSink
+from stream_judge.transactional_sink import Shared, TransactionalSink
 
 # Opening one is a round trip or two; more at a time only queue at the broker.
 _AT_A_TIME = 32
@@ -35,11 +36,18 @@ class TransactionalPublisher:
     Args:
         settings: Broker, topics, group, time-outs.
         outages: Told while the broker is out.
+        metrics: Counts.
     """
 
-    def __init__(self, settings: KafkaSettings, outages: Outages | None = None) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        outages: Outages | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._settings = settings
         self._outages = outages or Outages()
+        self._metrics = metrics or Metrics()
         self._offsets = GroupOffsets(settings)
         self._outcomes = OutcomeReader(settings)
         # Of all partitions that this process ever owned.
@@ -49,7 +57,7 @@ class TransactionalPublisher:
         """Connect.
 
         Raises:
-            PublishError: No broker answers.
+            BrokerError: No broker answers.
         """
         await self._offsets.start()
 
@@ -59,16 +67,16 @@ class TransactionalPublisher:
         """See `Publisher.open`; partitions without a commit get their start committed."""
         if not partitions:
             return {}
+        shared = Shared(
+            self._settings,
+            self._offsets,
+            self._outcomes,
+            self._outages,
+            self._metrics,
+            self._memory,
+        )
         sinks = {
-            partition: TransactionalSink(
-                self._settings,
-                self._offsets,
-                self._outcomes,
-                partition,
-                generation,
-                self._outages,
-                self._memory,
-            )
+            partition: TransactionalSink(shared, partition, generation)
             for partition in sorted(partitions)
         }
         try:

@@ -26,7 +26,7 @@ from stream_judge.errors import (
     TritonUnavailableError,
 )
 from stream_judge.images.spec import PixelSpec
-from stream_judge.triton_options import TritonOptions
+from stream_judge.triton_options import TritonOptions, tls_arguments
 
 _OUTPUTS = ("raw_score", "answer_mass", "tokens", "model", "status")
 _UNKNOWN = "policy_unknown"
@@ -152,8 +152,14 @@ class TritonJudge:
         self._max_rows = options.batch_size
 
     async def start(self) -> None:
-        """Open the channel; no server has to answer yet."""
-        self._client = tritonclient.InferenceServerClient(self._options.url, channel_args=_CHANNEL)
+        """Open the channel; no server has to answer yet.
+
+        Raises:
+            ConfigError: A file of TLS cannot be used.
+        """
+        self._client = tritonclient.InferenceServerClient(
+            self._options.url, channel_args=_CHANNEL, **tls_arguments(self._options)
+        )
 
     async def close(self) -> None:
         """End requests under way (their callers get `TritonUnavailableError`)."""
@@ -344,7 +350,17 @@ class TritonJudge:
             return TritonTimeoutError(f"{where}: no answer within {self._options.timeout_s} s")
         if "INVALID_ARGUMENT" in str(status):
             return BadOutputError(f"{where} refuses the request: {said}")
-        return TritonUnavailableError(f"{where} cannot judge: {said}")
+        return TritonUnavailableError(f"{where} cannot judge: {said}{_advice(said)}")
+
+
+def _advice(said: str) -> str:
+    """Which settings to look at when somebody answers and no connection comes of it."""
+    if "handshake failed" in said:
+        return "; check triton.tls and triton.ca_file"
+    # So it looks to whoever speaks without TLS to a server that has it, or shows no certificate.
+    if "failed to connect" in said and "Socket closed" in said:
+        return "; check triton.tls, and triton.cert_file if it asks for a certificate"
+    return ""
 
 
 def _give(rows: Sequence[_Waiting], results: Sequence[RowResult]) -> None:

@@ -26,6 +26,8 @@ _WITHOUT_POLICY: Decision = "review"
 _TRACEPARENT = re.compile(
     rb"00-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})"
 )
+#: Where the judged record lies: topic, partition, offset.
+SOURCE_HEADERS = ("sj-source-topic", "sj-source-partition", "sj-source-offset")
 #: Ours begin with it in a dead letter, behind the headers of the record itself.
 FIRST_OF_LETTER = "__streams.errors.exception"
 Kind = Literal["judged", "unjudgeable", "dead_letter", "tombstone"]
@@ -331,11 +333,8 @@ def _verdict_id(found: Findings, *codes: str) -> str:
 
 
 def _source_headers(record: SourceRecord) -> tuple[tuple[str, bytes], ...]:
-    return (
-        ("sj-source-topic", record.topic.encode()),
-        ("sj-source-partition", str(record.partition).encode()),
-        ("sj-source-offset", str(record.offset).encode()),
-    )
+    place = (record.topic, str(record.partition), str(record.offset))
+    return tuple((name, part.encode()) for name, part in zip(SOURCE_HEADERS, place, strict=True))
 
 
 def _trace_headers(record: SourceRecord) -> Headers:

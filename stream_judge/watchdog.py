@@ -24,7 +24,7 @@ _LAST_WORDS_S = 5.0
 
 
 class Watchdog:
-    """Counts ticks without progress.
+    """Counts ticks without progress; logs once at half of the limit.
 
     Two of them watch: a task in the event loop looks at the work, and a thread looks at
     whether the task still ticks, which it does not when something blocks the loop.
@@ -59,15 +59,18 @@ class Watchdog:
         self._die = die
         self._seen = progress()
         self._stalled_s = 0.0
+        self._place: str | None = None
         self._beats = 0
         self._beats_seen = 0
         self._stuck_s = 0.0
         self._stopped = threading.Event()
 
     @property
-    def ready(self) -> bool:
-        """Whether the worker is worth sending work to: less than half of the limit is over."""
-        return self._stalled_s < self._limit_s / 2
+    def stalled(self) -> str | None:
+        """What is stuck, and for how many seconds; None until half of the limit is over."""
+        if self._stalled_s < self._limit_s / 2:
+            return None
+        return f"{self._place or 'nothing read'} for {self._stalled_s:.0f} s"
 
     async def run(self) -> None:
         """Watch until cancelled, or until there is a stall."""
@@ -87,14 +90,24 @@ class Watchdog:
         if now != self._seen or not self._busy() or self._outage():
             self._seen, self._stalled_s = now, 0.0
             return False
+        was_stalled = self.stalled
         self._stalled_s += seconds
+        self._place = self._stuck()
+        if self.stalled and not was_stalled:
+            self._warn()
         if self._stalled_s < self._limit_s:
             return False
         self._on_stall(StalledError(self._problem()))
         return True
 
+    def _warn(self) -> None:
+        if self._place is None:
+            _log.warning("source_stuck", seconds=self._stalled_s)
+        else:
+            _log.warning("record_stuck", place=self._place, seconds=self._stalled_s)
+
     def _problem(self) -> str:
-        place, limit = self._stuck(), f"for {self._limit_s:.0f} s although no outage is known"
+        place, limit = self._place, f"for {self._limit_s:.0f} s although no outage is known"
         if place is None:
             return f"nothing of what the source has was read {limit}; restart"
         return f"{place} had no outcome {limit}; restart, and see `stream-judge explain {place}`"

@@ -18,10 +18,16 @@ from stream_judge.settings import WebSettings
 async def serve_pages(
     settings: WebSettings,
     metrics: Metrics,
-    ready: Callable[[], bool],
+    unready: Callable[[], str | None],
     refresh: Callable[[], None],
 ) -> AsyncIterator[int]:
     """Serve the pages while the block runs; gives the port.
+
+    Args:
+        settings: Where.
+        metrics: What /metrics shows.
+        unready: Why the worker is not ready, in one line; None if it is.
+        refresh: Called before the metrics are read.
 
     Raises:
         EnvironmentProblem: The port is in use, or may not be listened on.
@@ -31,7 +37,8 @@ async def serve_pages(
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(status=503)
+        why = unready()
+        return web.Response(text=f"{why or 'ready'}\n", status=503 if why else 200)
 
     async def show_metrics(_: web.Request) -> web.Response:
         refresh()

@@ -59,8 +59,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        pages = serve_pages(self._settings.web, self._metrics, self._ready, self._refresh)
-        publisher = make_publisher(self._settings.kafka, self._outages)
+        pages = serve_pages(self._settings.web, self._metrics, self._unready, self._refresh)
+        publisher = make_publisher(self._settings.kafka, self._outages, self._metrics)
         starting = asyncio.create_task(self._serve(pages, publisher))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,11 +150,12 @@ class Worker:
         deadline_s = kafka.session_timeout_s / 2
         patience_s = min(self._settings.window.drain_timeout_s, _DRAIN_SHARE * deadline_s)
 
-        async def assign(numbers: set[int], generation: int) -> None:
+        async def assign(numbers: set[int], generation: int, assignment: int) -> None:
             started = time.monotonic()
+            self._metrics.rebalances.inc()
             partitions = [(kafka.topic, number) for number in sorted(numbers)]
             sinks = await publisher.open(partitions, generation)
-            pipeline.assign(sinks, generation)
+            pipeline.assign(sinks, assignment)
             _log.info(
                 "partitions_assigned",
                 partitions=len(sinks),
@@ -206,9 +207,15 @@ class Worker:
         self._metrics.circuit_open.labels(name).set(out)
         _log.warning("outage_began" if out else "outage_ended", dependency=name)
 
-    def _ready(self) -> bool:
-        working = self._watchdog is not None and self._watchdog.ready
-        return self._fatal is None and working and bool(self._app.started)
+    def _unready(self) -> str | None:
+        """Why it is not ready; None if it is. An outage that is known leaves it ready."""
+        if self._fatal is not None:
+            return f"fatal: {exits.exit_code(self._fatal)}"
+        if self._watchdog is None or not self._app.started:
+            out = ", ".join(self._outages.names)
+            return f"waiting for {out}" if out else "starting"
+        stalled = self._watchdog.stalled
+        return stalled and f"stalled: {stalled}"
 
     def _refresh(self) -> None:
         """Set the gauges that are read, not counted."""
@@ -224,10 +231,10 @@ class Worker:
                     self._metrics.lag.labels(str(number)).set(lag)
 
 
-def make_publisher(kafka: KafkaSettings, outages: Outages) -> Publisher:
+def make_publisher(kafka: KafkaSettings, outages: Outages, metrics: Metrics) -> Publisher:
     """The publisher that the settings name."""
     plain = kafka.publisher == "plain"
-    return PlainPublisher(kafka) if plain else TransactionalPublisher(kafka, outages)
+    return PlainPublisher(kafka) if plain else TransactionalPublisher(kafka, outages, metrics)
 
 
 async def run_worker(settings: Settings) -> int:

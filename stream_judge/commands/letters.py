@@ -1,9 +1,10 @@
-"""`stream-judge dead-letters` and `stream-judge explain`."""
+"""`stream-judge dead-letters`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -23,8 +24,6 @@ from stream_judge.dead_letters import (
     redrive,
 )
 from stream_judge.errors import ConfigError
-from stream_judge.explain import explain, parse_place
-from stream_judge.mapping import Mapping
 from stream_judge.settings import read_settings
 
 app = typer.Typer(help="Records that are no product updates.", no_args_is_help=True)
@@ -86,67 +85,99 @@ def show(
     flags: Flags = None,
 ) -> None:
     """Show one dead letter whole: headers, stack trace, original bytes."""
-    partition, _, offset = place.partition("/")
-    if not (partition.isdecimal() and offset.isdecimal()):
-        raise ConfigError(f"{place}: expected PARTITION/OFFSET, as in 0/17")
-    letter = asyncio.run(
-        dead_letter(read_settings(settings, flags or ()).kafka, int(partition), int(offset))
-    )
+    where = _letter_place(place)
+    letter = asyncio.run(dead_letter(read_settings(settings, flags or ()).kafka, *where))
     typer.echo(json.dumps(_details(letter), indent=2, ensure_ascii=False))
 
 
 @app.command("redrive")
 def redrive_(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(help="PARTITION/OFFSET of each letter that goes, as in the list."),
+    ] = None,
     settings: SettingsFile = None,
     flags: Flags = None,
     code: Codes = None,
     since: Since = None,
     until: Until = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTITION/OFFSET",
+            help="Only those behind this letter: where a redrive that broke off goes on.",
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All letters; without it, something has to choose.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send original bytes back to the source topic, once the cause is mended.
 
-    A letter that was sent before is sent again; narrow it with --since and --until.
+    Choose letters by their places, or by --code, --since and --until, or take --all. A letter
+    that was sent before is sent again. With --json there is a line for each letter, once it went.
     """
     kafka = read_settings(settings, flags or ()).kafka
-    plan = asyncio.run(plan_redrive(kafka, _selection(code, since, until)))
+    chosen = bool(code or since or until)
+    _check_choice(bool(places), chosen, every, dry_run=dry_run)
+    selection = replace(
+        _selection(code, since, until),
+        places=tuple(map(_letter_place, places or ())),
+        after=_letter_place(after) if after is not None else None,
+    )
+
+    def say(letter: DeadLetter) -> None:
+        if as_json:
+            typer.echo(json.dumps(_summary(letter)))
+
+    on_found = say if dry_run else lambda _: None
+    plan = asyncio.run(plan_redrive(kafka, selection, on_found=on_found))
     if dry_run or not plan.total:
-        typer.echo(f"{plan.total} dead letters would go to {kafka.topic}")
+        if not as_json:
+            typer.echo(f"{plan.total} dead letters would go to {kafka.topic}")
         return
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=Console(stderr=True), disable=as_json) as progress:
         task = progress.add_task("redriving", total=plan.total)
-        sent = asyncio.run(redrive(kafka, plan, on_sent=lambda _: progress.advance(task)))
-    typer.echo(f"{sent} dead letters went to {kafka.topic}")
+
+        def went(letter: DeadLetter) -> None:
+            say(letter)
+            progress.advance(task)
+
+        sent = asyncio.run(redrive(kafka, plan, on_sent=went))
+    if not as_json:
+        typer.echo(f"{sent} dead letters went to {kafka.topic}")
 
 
-def explain_record(
-    place: Annotated[str, typer.Argument(help="TOPIC/PARTITION/OFFSET of a source record.")],
-    settings: SettingsFile = None,
-    flags: Flags = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Find what became of one source record.
+def _check_choice(named: bool, chosen: bool, every: bool, *, dry_run: bool) -> None:
+    """Whether it is clear which letters go.
 
-    judged: its verdict or tombstone is shown. dead_letter: the letter is shown, and its verdict.
-    superseded: a later update of the product was judged, and the verdict topic keeps only the
-    newest. in_lag: it is still to be judged. gone: the source topic dropped it, and no output
-    tells of it. not_there: the source topic has no record at that offset, or none yet.
-    unsettled: no outcome was found, but a transaction is open that one may lie behind; ask
-    again. lost: it is committed and no output tells of it, which is a defect unless outputs
-    have expired; only then the exit code is 1.
+    Raises:
+        ConfigError: It is not.
     """
-    place_of = parse_place(place)
-    known = read_settings(settings, flags or ())
-    mapping = Mapping.read(known.mapping)
-    found = asyncio.run(explain(known.kafka, *place_of, product_id=mapping.product_id))
-    if as_json:
-        outputs = list(found.outputs)
-        typer.echo(json.dumps({"state": found.state, "detail": found.detail, "outputs": outputs}))
-    else:
-        typer.echo(f"{place}: {found.state}: {found.detail}")
-        for output in found.outputs:
-            typer.echo(json.dumps(output, indent=2, ensure_ascii=False))
-    raise typer.Exit(1 if found.state == "lost" else 0)
+    if sum((named, chosen, every)) > 1:
+        raise ConfigError(
+            "PARTITION/OFFSET arguments, --all, and --code with --since and --until each say "
+            "which dead letters go; give one of the three"
+        )
+    if not (named or chosen or every or dry_run):
+        raise ConfigError(
+            "nothing says which dead letters go; give their PARTITION/OFFSET, --code, --since or "
+            "--until, or --all for every one of them; --dry-run shows them first"
+        )
+
+
+def _letter_place(text: str) -> tuple[int, int]:
+    """Partition and offset of "PARTITION/OFFSET".
+
+    Raises:
+        ConfigError: It has another form.
+    """
+    partition, _, offset = text.partition("/")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise ConfigError(f"{text}: expected PARTITION/OFFSET, as in 0/17")
+    return int(partition), int(offset)
 
 
 def _selection(codes: list[str] | None, since: str | None, until: str | None) -> Selection:

@@ -11,18 +11,19 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from stream_judge.demo.runner import DemoOptions, Progress, run_demo
 from stream_judge.demo.summary import Summary
 
-_ROWS = 12
+_ROWS, _LINES = 12, 20
 _COLOURS = {"publish": "green", "block": "red", "review": "yellow"}
 
 
 def show_demo(options: DemoOptions, *, as_json: bool) -> int:
-    """Run the demo and print it; 0 if every update has exactly one outcome, in order.
+    """Run the demo and print it; 0 if every update has its one expected outcome, in order.
 
-    143 if SIGTERM ended it.
+    1 if not, 143 if SIGTERM ended it.
     """
     # With --json stdout is for the last line; people read stderr.
     console = Console(stderr=as_json)
@@ -34,7 +35,7 @@ def show_demo(options: DemoOptions, *, as_json: bool) -> int:
     console.print(f"report: {options.report}")
     if as_json:
         Console(soft_wrap=True).print(json.dumps(summary.as_dict()), markup=False, highlight=False)
-    return 0 if summary.delivered else 1
+    return 0 if summary.passed else 1
 
 
 async def _run(options: DemoOptions, console: Console) -> Summary:
@@ -75,7 +76,8 @@ def _view(progress: Progress, events: int) -> Group:
         score = verdict.get("score")
         table.add_row(
             line["product_id"],
-            str(fed.event.get("title", "-"))[:44],
+            # As it is: rich would read what stands in brackets as its own markup.
+            Text(str(fed.event.get("title", "-"))[:44]),
             said,
             "-" if score is None else f"{score:.3f}",
             f"[{_COLOURS.get(decision, 'dim')}]{decision}[/]",
@@ -86,6 +88,11 @@ def _view(progress: Progress, events: int) -> Group:
 
 def _print_summary(summary: Summary, console: Console) -> None:
     table = Table("figure", "value", title="read back from the topics, held against the truth")
-    for name, value in summary.as_dict().items():
+    for name, value in summary.figures().items():
         table.add_row(name, str(value))
     console.print(table)
+    console.print(f"{summary.expected} of {summary.events} expected", highlight=False)
+    for line in summary.unexpected[:_LINES]:
+        console.print(f"  {line}", markup=False, highlight=False)
+    if len(summary.unexpected) > _LINES:
+        console.print(f"  and {len(summary.unexpected) - _LINES} more, all of them with --json")

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stream_judge.demo.feed import Fed
 from stream_judge.demo.readback import Seen
-from stream_judge.demo.summary import Summary
+from stream_judge.demo.summary import Summary, is_expected, kinds_by_place
 
 _CARDS = 60
 _SIDE = 220
@@ -57,30 +58,34 @@ def write_report(
         pictures: Folder of the shop's pictures.
     """
     verdicts = {record.place: record.verdict for record in seen if record.verdict}
-    entries = [
-        (truth[entry.line], entry, verdicts[entry.place])
+    kinds = kinds_by_place(seen)
+    shown = [
+        _Shown(truth[entry.line], entry, verdicts[entry.place], kinds[entry.place])
         for entry in fed
         if entry.place in verdicts
     ]
-    entries.sort(key=lambda e: (not _is_wrong(e[0], e[2]), e[2]["outcome"] == "judged", e[1].line))
-    wrong = sum(_is_wrong(line, verdict) for line, _, verdict in entries)
-    cards = "\n".join(_card(*entry, pictures) for entry in entries[:_CARDS])
+    shown.sort(key=lambda s: (not s.is_wrong, s.verdict["outcome"] == "judged", s.entry.line))
+    wrong = sum(one.is_wrong for one in shown)
+    cards = "\n".join(_card(one, pictures) for one in shown[:_CARDS])
     figures = "".join(
         f"<div>{html.escape(name.replace('_', ' '))}<b>{value}</b></div>"
-        for name, value in summary.as_dict().items()
+        for name, value in summary.figures().items()
     )
     state = (
         "Every update has exactly one outcome, in order."
         if summary.delivered
-        else ("Delivery was NOT complete: see lost, duplicates, order breaks.")
+        else "Delivery was NOT complete: see lost, duplicates, order breaks."
     )
+    as_drawn = f"{summary.expected} of {summary.events} ended as expected."
+    others = "".join(f"<li>{html.escape(line)}</li>" for line in summary.unexpected[:_CARDS])
     out.write_text(
         f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>stream_judge demo</title>
 <style>{_STYLE}</style></head><body>
 <h1>stream_judge: do the pictures match the texts?</h1>
 <p class="lead">{summary.judged} listings were judged, {summary.accuracy:.1%} of them rightly.
-{state}</p>
+{state} {as_drawn}</p>
+{f"<ul>{others}</ul>" if others else ""}
 <div class="figures">{figures}</div>
 <h2>{wrong} wrong verdicts first, then what could not be judged, then a sample of the rest</h2>
 <div class="cards">{cards}</div></body></html>
@@ -89,28 +94,56 @@ def write_report(
     )
 
 
-def _is_wrong(truth: dict[str, Any], verdict: dict[str, Any]) -> bool:
-    if verdict["outcome"] != "judged":
-        return bool(truth["expect"] == "judged")
-    return bool((verdict["verdict"] == "relevant") != truth["relevant"])
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A card's update.
+
+    Attributes:
+        truth: Its line of the truth.
+        entry: What was published.
+        verdict: Its verdict.
+        kinds: Everything that came of it.
+    """
+
+    truth: dict[str, Any]
+    entry: Fed
+    verdict: dict[str, Any]
+    kinds: frozenset[str]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Another outcome than it should have, or another verdict than the truth."""
+        if not is_expected(self.truth, self.kinds):
+            return True
+        judged = self.verdict["outcome"] == "judged"
+        is_right = (self.verdict["verdict"] == "relevant") == bool(self.truth["relevant"])
+        return judged and not is_right
 
 
-def _card(truth: dict[str, Any], entry: Fed, verdict: dict[str, Any], pictures: Path) -> str:
-    wrong = _is_wrong(truth, verdict)
+def _card(shown: _Shown, pictures: Path) -> str:
+    truth, verdict = shown.truth, shown.verdict
     decision = html.escape(verdict["decision"])
+    word = html.escape(str(verdict["verdict"] or verdict["outcome"]).replace("_", " "))
     score = "no score" if verdict["score"] is None else f"score {verdict['score']:.2f}"
-    if truth["expect"] != "judged":
-        told = f"cannot be judged: {verdict['reason']}"
-    elif truth["differs"]:
-        told = f"picture: {truth['shown'][truth['differs']]} ({truth['differs']})"
-        told += ", which counts here" if not truth["relevant"] else ", which does not count here"
-    else:
-        told = "picture and text agree"
-    return f"""<div class="card{" wrong" if wrong else ""}">{_picture(entry, pictures)}<div>
-<span class="tag {decision}">{decision}</span> {score}{" · <b>wrong</b>" if wrong else ""}
-<pre>{html.escape(_text(entry.event))}</pre>
-<small>{html.escape(told)}<br>policy {html.escape(truth["policy"])} ·
+    # A verdict of an event that nobody could read has no policy.
+    policy = f"policy {html.escape(verdict['policy']['id'])}" if verdict["policy"] else "no policy"
+    wrong = " · <b>wrong</b>" if shown.is_wrong else ""
+    return f"""<div class="card{" wrong" if wrong else ""}">{_picture(shown.entry, pictures)}<div>
+<span class="tag {decision}">{decision}</span> {word} · {score}{wrong}
+<pre>{html.escape(_text(shown.entry.event))}</pre>
+<small>{html.escape(_told(truth, verdict))}<br>{policy} ·
 {html.escape(truth["product_id"])} · {truth["form"]}, {truth["language"]}</small></div></div>"""
+
+
+def _told(truth: dict[str, Any], verdict: dict[str, Any]) -> str:
+    if verdict["outcome"] != "judged":
+        return f"could not be judged: {verdict['reason']}"
+    if truth["expect"] != "judged":
+        return f"was not to be judged: {truth['fault'] or truth['expect']}"
+    if not truth["differs"]:
+        return "picture and text agree"
+    counts = "does not count here" if truth["relevant"] else "counts here"
+    return f"picture: {truth['shown'][truth['differs']]} ({truth['differs']}), which {counts}"
 
 
 def _text(event: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -22,6 +23,7 @@ from stream_judge import serving
 from stream_judge.embedded.machine import check_machine
 from stream_judge.errors import EnvironmentProblem
 from stream_judge.extras import need
+from stream_judge.model_files import check_files
 from stream_judge.processes import ChildProcess, OnLine, free_port, port_in_use
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton keeps its regions
@@ -103,12 +105,12 @@ class EmbeddedTriton:
             deadline_s: How long models may load; None for as long as the server lives.
 
         Raises:
-            EnvironmentProblem: Wrong platform, a port in use, a repository that does not
-                load, or no readiness in time; nothing is left running.
+            EnvironmentProblem: Wrong platform, a port in use, a repository that is not as its
+                manifest says or does not load, or no readiness in time; nothing is left running.
         """
         check_platform()
-        self._check_repository()
         self._check_ports()
+        await self._check_repository()
         try:
             await self._launch()
             await self._wait_ready(math.inf if deadline_s is None else deadline_s)
@@ -139,9 +141,18 @@ class EmbeddedTriton:
         await process.start()
         self._process = process
 
-    def _check_repository(self) -> None:
-        if not (self._repository / "manifest.json").is_file():
-            raise EnvironmentProblem(f"{self._repository}: no model repository (manifest.json)")
+    async def _check_repository(self) -> None:
+        """Refuse files that are not the manifest's: verdicts would name another model."""
+        is_stopped = threading.Event()
+        try:
+            # Of a large model this takes a while, in which a stop must be heard.
+            edited = await asyncio.to_thread(
+                check_files, self._repository, is_stopped=is_stopped.is_set
+            )
+        finally:
+            is_stopped.set()
+        for name in edited:
+            self._on_line(f"{name} was edited since the export; the model keeps its digest")
 
     def _check_ports(self) -> None:
         # Triton itself would say so only after it has loaded every model.

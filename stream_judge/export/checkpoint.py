@@ -132,7 +132,10 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as exc:
-        raise ExportError(f"{name}: no such folder, and the hub did not give it: {exc}") from exc
+        # Where nothing answers, its client says only that it has no copy; why is the cause.
+        hidden = exc.__cause__ if isinstance(exc, LocalEntryNotFoundError) else None
+        reason = " ".join(str(hidden or exc).split())
+        raise ExportError(f"{name}: no such folder, and the hub did not give it: {reason}") from exc
 
 
 def check_model_type(folder: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    model_validator,
 )
 
 #: Characters of a URL; a longer one is no picture of a listing.
@@ -149,3 +150,15 @@ class ImageOptions(BaseModel):
     decoder_pictures: int = Field(
         2_000, ge=1, description="Pictures after which a decoder is replaced."
     )
+
+    @model_validator(mode="after")
+    def _connects_in_time(self) -> Self:
+        # The default does no harm above a total that somebody lowers; one that was set would
+        # do nothing, and whoever set it believes that it does.
+        connect_s, total_s = self.connect_timeout_s, self.total_timeout_s
+        if "connect_timeout_s" in self.model_fields_set and connect_s > total_s:
+            raise ValueError(
+                f"connect_timeout_s {connect_s:g} is above total_timeout_s {total_s:g}, which ends "
+                "the attempt first; lower the one or raise the other"
+            )
+        return self

@@ -46,6 +46,9 @@ class RunOptions:
         opening: How many of them, the first, use the short opening mix.
         ending: How many of them, the last, use the ending's.
         threads: CPU threads of torch and drawing processes.
+
+    Raises:
+        ConfigError: Opening and ending leave none of the steps for what is between.
     """
 
     seed: int = 0
@@ -55,6 +58,14 @@ class RunOptions:
     opening: int = 300
     ending: int = 500
     threads: int = 2
+
+    def __post_init__(self) -> None:
+        # A schedule without the part between them would train, and say nothing.
+        if self.opening + self.ending > self.steps:
+            raise ConfigError(
+                f"opening {self.opening} and ending {self.ending} are more than the {self.steps} "
+                "steps of the run: give it more steps, or make them shorter"
+            )
 
 
 def bank_seed(seed: int, split: int) -> int:

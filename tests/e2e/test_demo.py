@@ -65,6 +65,7 @@ def test_the_demo_delivers_everything_and_leaves_nothing(
     assert (summary["events"], summary["lost"]) == (100, 0)
     assert (summary["duplicates"], summary["order_breaks"]) == (0, 0)
     assert (summary["unjudgeable"], summary["dead_letters"], summary["tombstones"]) == (4, 3, 1)
+    assert (summary["expected"], summary["unexpected"]) == (100, [])
     assert summary["accuracy"] >= ACCURACY
     assert (tmp_path / "demo-report.html").stat().st_size > 50_000
     assert strays(environment) == []

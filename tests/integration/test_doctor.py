@@ -25,7 +25,9 @@ async def test_all_is_well_and_another_model_is_noticed(
     assert [finding for finding in findings if not finding.ok] == []
     assert {"policy exact", "policy any-colour", "policy by-samples"} <= {f.what for f in findings}
 
-    (tmp_path / "manifest.json").write_text("{}")
+    assert "repository" in {finding.what for finding in findings if finding.status == "ok"}
+
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
     other = [finding for finding in await examine(settings, tmp_path) if not finding.ok]
     assert len(other) == 3
     assert "deploy the one" in other[0].detail

@@ -14,6 +14,7 @@ from stream_judge.serving.bundle import Sample, digest_of, pack_bundle
 from stream_judge.serving.manifest import manifest_digest
 from stream_judge.triton import PolicyBundle, TritonJudge
 from stream_judge.triton_options import TritonOptions
+from tests.certificates import client_files, make_certificates
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (32, 64, 64, 3)).astype(np.uint8)
 
@@ -50,6 +51,47 @@ async def test_one_server_serves_it_all(judge: TritonJudge) -> None:
     assert (await judge.judge(PIXELS[0], "x", broken)).status == "policy_invalid"
 
 
+class GuardedTriton(EmbeddedTriton):
+    """Asks for certificates, with the flags that docs/security.md names.
+
+    Args:
+        folder: With those of server and client.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(resource("model_repo"))
+        self._folder = folder
+
+    def _command(self, backends: Path) -> list[str]:
+        files = {"server-cert": "server.pem", "server-key": "server-key.pem"}
+        files["root-cert"] = "client.pem"
+        return [
+            *super()._command(backends),
+            "--grpc-use-ssl=true",
+            "--grpc-use-ssl-mutual=true",
+            *(f"--grpc-{flag}={self._folder / file}" for flag, file in files.items()),
+        ]
+
+
+async def test_a_server_with_mutual_tls_talks_to_our_certificate_alone(tmp_path: Path) -> None:
+    make_certificates(tmp_path, "server", "client", "other")
+    server = GuardedTriton(tmp_path)
+    await server.start()
+    try:
+        for name in ("client", "other"):
+            files = client_files(tmp_path, name)
+            client = TritonJudge(TritonOptions(url=server.grpc_url, timeout_s=5, tls=True, **files))
+            await client.start()
+            if name == "client":
+                assert (await client.spec()).pixels.size == 64
+            else:
+                with pytest.raises(TritonUnavailableError):
+                    await client.spec()
+            await client.close()
+    finally:
+        await server.stop()
+
+
 async def test_a_server_that_is_gone_is_an_outage() -> None:
     server = EmbeddedTriton(resource("model_repo"))
     await server.start()
@@ -63,7 +105,7 @@ async def test_a_server_that_is_gone_is_an_outage() -> None:
 
 
 async def test_a_repository_that_does_not_load_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.pbtxt").write_text("nonsense")
     with pytest.raises(EnvironmentProblem, match="did not start"):

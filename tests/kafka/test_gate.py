@@ -8,8 +8,9 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from structlog.testing import capture_logs
 
-from stream_judge.errors import DecodeError, PublishError
+from stream_judge.errors import BrokerError
 from stream_judge.gate import open_gate
 from stream_judge.settings import KafkaSettings
 
@@ -88,21 +89,44 @@ async def test_a_gate_starts_anew_from_the_topic_and_reads_partitions_added_late
     await producer.stop()
 
 
-async def test_what_is_no_verdict_stops_a_gate_loudly(settings: KafkaSettings) -> None:
+async def test_what_is_no_verdict_holds_its_product_back_also_after_a_restart(
+    settings: KafkaSettings,
+) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
     await producer.start()
+
+    async def send(key: bytes, **what: object) -> None:
+        await producer.send_and_wait(settings.verdict_topic, key=key, **what)
+
+    await send(b"a", **record(0, 1, "publish"))
+    sent = await producer.send_and_wait(settings.verdict_topic, key=b"a", value=b"{")
+    await send(b"b", **record(1, 1, "publish"))
+    place = f"{sent.topic}/{sent.partition}/{sent.offset}"
+    for _ in range(2):
+        with capture_logs() as lines:
+            async with open_gate(settings) as gate:
+                assert (await gate.decide("b", 1, timeout_s=30)).decision == "publish"
+                held = await gate.decide("a", 1, timeout_s=0.1, otherwise="publish")
+                assert (held.decision, held.verdict) == ("review", None)
+        (loud,) = [line for line in lines if line["event"] == "verdict_unreadable"]
+        assert loud["error"].startswith(f"{place}: the record of product a is no verdict")
     async with open_gate(settings) as gate:
-        await producer.send_and_wait(settings.verdict_topic, key=b"a", value=b"{")
-        with pytest.raises(DecodeError, match="product a"):
-            await gate.decide("b", timeout_s=30)
-    with pytest.raises(DecodeError):
-        async with open_gate(settings):
-            pass
+        # The same update, judged again.
+        await send(b"a", **record(2, 1, "publish"))
+        assert (await gate.decide("a", 1, timeout_s=30)).decision == "publish"
     await producer.stop()
+
+
+async def test_a_start_that_has_no_time_names_every_partition(settings: KafkaSettings) -> None:
+    with pytest.raises(BrokerError) as found:
+        async with open_gate(settings, start_timeout_s=0.0):
+            pass
+    for number in range(2):
+        assert f"{settings.verdict_topic}/{number} (not begun)" in found.value.message
 
 
 async def test_a_gate_without_its_topic_says_so(settings: KafkaSettings) -> None:
     nowhere = settings.model_copy(update={"verdict_topic": f"no-{settings.verdict_topic}"})
-    with pytest.raises(PublishError, match="doctor"):
+    with pytest.raises(BrokerError, match="doctor"):
         async with open_gate(nowhere):
             pass

@@ -71,6 +71,23 @@ async def test_dead_letters_go_back_as_they_came(settings: KafkaSettings) -> Non
     )
 
 
+async def test_named_letters_go_alone_and_a_redrive_goes_on_where_it_broke_off(
+    settings: KafkaSettings,
+) -> None:
+    values = [b"{%d" % number for number in range(4)]
+    await publish_dead_letters(settings, [source(settings, i, v) for i, v in enumerate(values)])
+    letters = [letter async for letter in dead_letters(settings, Selection())]
+    one, two = ((letter.partition, letter.offset) for letter in letters[1:3])
+    for selection in (Selection(places=[two]), Selection(after=one)):
+        plan = await plan_redrive(settings, selection)
+        await redrive(settings, plan, on_sent=lambda _: None)
+    with pytest.raises(ConfigError, match="there is no dead letter"):
+        await plan_redrive(settings, Selection(places=[one, (one[0], 999)]))
+    async with open_reader(settings) as reader:
+        sent = [record.value async for record in reader.records(settings.topic)]
+    assert sorted(sent) == sorted([values[2], *values[2:]])
+
+
 async def ask(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Explanation:
     return await explain(settings, topic, partition, offset, product_id=lambda _: "p-1")
 
@@ -105,14 +122,14 @@ async def test_doctor_makes_no_topic_where_the_broker_would(needs_kafka: None) -
     try:
         settings = KafkaSettings(bootstrap_servers=kafka.bootstrap)
         for _ in range(2):
-            lines = await check_topics(settings)
-            assert [ok for ok, _ in lines] == [False] * 3
-            assert all("topics create" in line for _, line in lines)
+            found = await check_topics(settings)
+            assert [topic.ok for topic in found] == [False] * 3
+            assert all("topics create" in topic.detail for topic in found)
             assert all(ok for ok, _ in await check_rights(settings))
             with pytest.raises(ConfigError, match="is not there"):
                 await plan_redrive(settings, Selection())
         await create_topics(settings, 1, 1)
-        assert all(ok for ok, _ in await check_topics(settings))
+        assert all(topic.ok for topic in await check_topics(settings))
         assert all("does not tell" not in line for _, line in await check_rights(settings))
     finally:
         await kafka.stop()

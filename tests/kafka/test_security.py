@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from stream_judge import exits
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
-from stream_judge.errors import PublishError
+from stream_judge.errors import BrokerError
 from stream_judge.processes import ChildProcess
 from stream_judge.publisher import make_producer
 from stream_judge.rights import check_rights
@@ -209,7 +211,7 @@ async def test_a_wrong_password_is_one_clear_line(
         stderr=asyncio.subprocess.PIPE,
     )
     _, said = await process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == exits.UNAVAILABLE
     (line,) = said.decode().splitlines()
     assert "refuses the account judge; check kafka.sasl_username and kafka.sasl_password" in line
     assert "wrong" not in line
@@ -234,13 +236,13 @@ async def test_what_does_not_fit_is_named(
     }
     way = ways(guarded).get(listener) or ways(guarded)["SCRAM"]
     given = names(guarded, listener) | way | files
-    with pytest.raises(PublishError, match=words):
+    with pytest.raises(BrokerError, match=words):
         await check_topics(read_settings(kafka=given).kafka)
 
 
 async def test_an_account_does_not_fit_a_listener_without_accounts(guarded: Guarded) -> None:
     given = names(guarded, "SCRAM") | {"security_protocol": "PLAINTEXT"}
-    with pytest.raises(PublishError, match="hangs up"):
+    with pytest.raises(BrokerError, match="hangs up"):
         await check_topics(read_settings(kafka=given).kafka)
 
 
@@ -303,15 +305,19 @@ async def test_doctor_names_each_right_that_is_missing(guarded: Guarded) -> None
         assert any(word in line for _, line in lines)
     plain = settings.model_copy(update={"publisher": "plain"})
     assert [ok for ok, _ in await check_rights(plain)] == [False] * 4
-    for ok, line in await check_topics(settings):
-        assert not ok
-        assert "may not see it" in line
+    for topic in await check_topics(settings):
+        assert not topic.ok
+        assert "may not see it" in topic.detail
     # To see is not to read, write or join.
     guard.allow("judge", only=AclOperation.DESCRIBE)
-    await until(lambda: check_topics(settings))
+    await until(partial(topics_are_seen, settings))
     assert [ok for ok, _ in await check_rights(settings)] == [False] * 5 + [True] * 2
     guard.allow("judge")
     await until(lambda: check_rights(settings))
+
+
+async def topics_are_seen(settings: KafkaSettings) -> list[tuple[bool, str]]:
+    return [(topic.ok, topic.detail) for topic in await check_topics(settings)]
 
 
 async def until(check: Callable[[], Awaitable[list[tuple[bool, str]]]]) -> None:
@@ -346,7 +352,7 @@ class Guard:
         topic, group = ResourceType.TOPIC, ResourceType.GROUP
         literal, prefixed = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
         operation, settings = AclOperation, self._settings
-        prefix = f"{settings.application}-"
+        prefix = f"{settings.application}:"
         wanted = [
             (topic, settings.topic, literal, operation.READ),
             (group, settings.application, literal, operation.READ),

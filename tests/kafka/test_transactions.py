@@ -30,6 +30,7 @@ def run(settings: KafkaSettings, offsets: Sequence[int], partition: int = 0) -> 
             b"{}", key=b"p", topic=settings.topic, partition=partition, offset=offset
         )
         headers = (
+            ("sj-source-topic", settings.topic.encode()),
             ("sj-source-partition", str(partition).encode()),
             ("sj-source-offset", str(offset).encode()),
         )

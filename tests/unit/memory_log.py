@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge import topic_reader
+from stream_judge import connection
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -51,12 +51,12 @@ class MemoryLog:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever opens a reader reads this."""
-        monkeypatch.setattr(topic_reader, "AIOKafkaConsumer", lambda **_: MemoryConsumer(self))
+        monkeypatch.setattr(connection, "AIOKafkaConsumer", lambda **_: MemoryConsumer(self))
 
     def hold_back(self, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
         """From now on a topic's last records lie behind an open transaction."""
         monkeypatch.setattr(
-            topic_reader,
+            connection,
             "AIOKafkaConsumer",
             lambda **made: _HeldBack(self, topic, made["isolation_level"]),
         )

@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError, KafkaConnectionError
 
 from stream_judge import backlog
 from stream_judge.backlog import Backlog
+from stream_judge.errors import BrokerError
 from stream_judge.outage import Outages
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -22,6 +23,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.out = False
+        self.stopped = 0
         self.leaderless: set[int] = set()
         self.asked: list[TopicPartition] = []
 
@@ -35,7 +37,7 @@ class Reader:
         return dict.fromkeys(places, 10)
 
     async def stop(self) -> None:
-        pass
+        self.stopped += 1
 
 
 class Bench:
@@ -47,10 +49,15 @@ class Bench:
         self.positions: Mapping[Partition, int] | Exception | None = {}
         self.backlog = Backlog(KafkaSettings(), self._positions, self.outages)
 
-        async def connected() -> Any:
+        async def connected(*_: Any, **__: Any) -> Any:
+            self.tries += 1
+            if self.closed:
+                raise BrokerError("no broker lets us in")
             return self.reader
 
-        monkeypatch.setattr(self.backlog, "_connected", connected)
+        self.closed = False
+        self.tries = 0
+        monkeypatch.setattr(backlog, "open_consumer", connected)
 
     async def _positions(self) -> Mapping[Partition, int]:
         if self.positions is None:
@@ -109,3 +116,24 @@ async def test_a_broker_that_is_out_is_known_whatever_the_consumer_says(
     await bench.until(lambda: bench.outages.names == ["kafka"])
     bench.reader.out = False
     await bench.until(lambda: bench.outages.names == [])
+
+
+async def test_after_an_outage_it_begins_at_the_bootstrap_servers_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    bench.reader.out = True
+    # The brokers that a reader has learnt of may be gone for good.
+    await bench.until(lambda: bench.tries > 2)
+    assert bench.reader.stopped >= bench.tries - 1
+
+
+async def test_a_broker_that_lets_nobody_in_is_an_outage_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    bench.closed = True
+    bench.positions = {HERE: 9}
+    await bench.until(lambda: bench.outages.names == ["kafka"] and bench.tries > 2)
+    bench.closed = False
+    await bench.until(lambda: bench.outages.names == [] and bench.backlog.unread)

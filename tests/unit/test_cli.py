@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_judge import cli, docs
-from stream_judge.errors import ConfigError
+from stream_judge import cli, docs, exits
+from stream_judge.errors import BrokerError, ConfigError, StalledError, StreamJudgeError
 from stream_judge.settings import read_settings, unknown_variables
 
 
@@ -33,8 +33,44 @@ def test_doctor_fails_when_something_is_wrong(tmp_path: Path) -> None:
     nowhere = "127.0.0.1:1"
     path.write_text(f'[kafka]\nbootstrap_servers = "{nowhere}"\n[triton]\nurl = "{nowhere}"\n')
     result = run("doctor", "--settings", str(path))
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == exits.UNAVAILABLE, result.stderr
     assert "WRONG" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["topics", "create"],
+        ["topics", "check"],
+        ["dead-letters", "list"],
+        ["dead-letters", "show", "0/1"],
+        ["dead-letters", "redrive", "--all"],
+        ["explain", "product-updates/0/1"],
+    ],
+)
+def test_a_question_that_no_broker_answers_is_no_bad_answer(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(monkeypatch, *command, "--set", "kafka.bootstrap_servers=127.0.0.1:1") == 69
+    assert capsys.readouterr().err.startswith(
+        "stream-judge: broker_unavailable: no broker lets us in at 127.0.0.1:1"
+    )
+
+
+@pytest.mark.parametrize(("error", "code"), [(BrokerError, 1), (StalledError, 1), (ConfigError, 2)])
+def test_a_worker_that_cannot_start_keeps_to_its_own_codes(
+    error: type[StreamJudgeError],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def fail(_: object) -> int:
+        raise error("no")
+
+    monkeypatch.setattr("stream_judge.worker.run_worker", fail)
+    monkeypatch.setattr("stream_judge.logs.set_up_logs", lambda _: None)
+    assert main(monkeypatch, "worker") == code
+    assert capsys.readouterr().err == f"stream-judge: {error.code}: no\n"
 
 
 def test_a_full_disk_is_one_line(

@@ -22,8 +22,9 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from stream_judge.connection import ask_any, client_options, connect
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge import connection
+from stream_judge.connection import ask_any, client_options, connect, open_admin, open_consumer
+from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken, TokenError
 from stream_judge.settings import read_settings
 
@@ -125,7 +126,7 @@ async def test_why_no_broker_lets_in_is_said_once(
             self.closed = True
 
     client = Client()
-    with pytest.raises(PublishError) as found:
+    with pytest.raises(BrokerError) as found:
         await connect(client, settings)
     assert words in found.value.message
     assert "s3cret" not in found.value.message
@@ -141,13 +142,13 @@ async def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
     )
     provider = found["sasl_oauth_token_provider"]
     assert isinstance(provider, FileToken)
-    with pytest.raises(PublishError, match="oauth_token_file"):
+    with pytest.raises(BrokerError, match="oauth_token_file"):
         await provider.token()
     for text in ("first\n", "second\n"):
         path.write_text(text)
         assert await provider.token() == text.strip()
     path.write_text("\n")
-    with pytest.raises(PublishError, match="is empty"):
+    with pytest.raises(BrokerError, match="is empty"):
         await provider.token()
 
 
@@ -224,11 +225,11 @@ async def test_a_token_that_is_nearly_old_is_not_kept(endpoint: tuple[Endpoint, 
 async def test_a_refusal_names_the_settings_and_no_secret(endpoint: tuple[Endpoint, str]) -> None:
     served, url = endpoint
     served.status = 401
-    with pytest.raises(PublishError, match="oauth_client_secret") as found:
+    with pytest.raises(BrokerError, match="oauth_client_secret") as found:
         await ClientCredentialsToken(url, "judge", "s3cret").token()
     assert "s3cret" not in found.value.message
     served.status, served.answer = 200, ["odd"]
-    with pytest.raises(PublishError, match="without access_token"):
+    with pytest.raises(BrokerError, match="without access_token"):
         await ClientCredentialsToken(url, "judge", "s3cret").token()
 
 
@@ -265,3 +266,65 @@ async def test_a_question_that_no_broker_answers_fails_behind_the_last() -> None
     with pytest.raises(UnsupportedSaslMechanismError):
         await ask_any(refusing, "who")
     assert len(refusing.asked) == 1
+
+
+class Client:
+    """A consumer, or an administrative client, that starts when it is let."""
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        self.topics, self.options = topics, options
+        self.may_start = asyncio.Event()
+        self.stopped = 0
+
+    async def start(self) -> None:
+        await self.may_start.wait()
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+    close = stop
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> list[Client]:
+    made: list[Client] = []
+
+    def make(*topics: str, **options: Any) -> Client:
+        made.append(Client(*topics, **options))
+        return made[-1]
+
+    monkeypatch.setattr(connection, "AIOKafkaConsumer", make)
+    monkeypatch.setattr(connection, "AIOKafkaAdminClient", make)
+    return made
+
+
+@pytest.mark.parametrize("opens", [open_consumer, open_admin])
+async def test_a_client_comes_started_and_one_that_nobody_waits_for_is_closed(
+    opens: Any, clients: list[Client]
+) -> None:
+    settings = read_settings().kafka
+    for let in (True, False):
+        opening = asyncio.create_task(opens(settings))
+        await asyncio.sleep(0)
+        (client,) = clients
+        if let:
+            client.may_start.set()
+            assert await opening is client
+        else:
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        assert client.stopped == (not let)
+        clients.clear()
+
+
+async def test_a_consumer_has_no_group_and_what_it_is_given(clients: list[Client]) -> None:
+    opening = asyncio.create_task(
+        open_consumer(read_settings().kafka, "t", isolation_level="read_committed")
+    )
+    await asyncio.sleep(0)
+    clients[0].may_start.set()
+    made = await opening
+    assert (made.topics, made.options["group_id"]) == (("t",), None)
+    assert made.options["isolation_level"] == "read_committed"
+    assert made.options["bootstrap_servers"] == read_settings().kafka.bootstrap_servers

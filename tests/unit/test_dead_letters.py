@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,19 +8,15 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, NotEnoughReplicasError
 
 from stream_judge import dead_letters as module
-from stream_judge.commands import letters
-from stream_judge.commands.letters import milliseconds
 from stream_judge.dead_letters import (
-    DeadLetter,
     Selection,
     dead_letter,
     parse_letter,
     plan_redrive,
     redrive,
 )
-from stream_judge.errors import ConfigError, DecodeError, PublishError
+from stream_judge.errors import BrokerError, ConfigError, DecodeError, PublishError
 from stream_judge.events import Headers
-from stream_judge.explain import parse_place
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
 from stream_judge.verdict import VerdictWriter
@@ -92,14 +87,16 @@ class Producer:
         self.room = room
         self.out = out
         self.sent: list[tuple[bytes | None, bytes | None, list[Any]]] = []
-        self.stopped = False
+        self.closed = 0
+        self._sender = self.client = self
+        self.sender_task = None
 
     async def start(self) -> None:
         if self.out:
             raise KafkaConnectionError("no broker")
 
-    async def stop(self) -> None:
-        self.stopped = True
+    async def close(self) -> None:
+        self.closed += 1
 
     async def send_and_wait(
         self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[Any]
@@ -117,9 +114,22 @@ def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     return made
 
 
-def add(log: MemoryLog, value: bytes | None, key: bytes | None = b"k", **more: Any) -> None:
-    letter = letter_of(value, key, **more)
-    log.add(SETTINGS.dead_letter_topic, key=letter.key, value=letter.value, headers=letter.headers)
+def add(
+    log: MemoryLog,
+    value: bytes | None,
+    key: bytes | None = b"k",
+    *,
+    partition: int = 0,
+    headers: Headers = SHOP,
+) -> None:
+    letter = letter_of(value, key, headers=headers)
+    log.add(
+        SETTINGS.dead_letter_topic,
+        key=letter.key,
+        value=letter.value,
+        headers=letter.headers,
+        partition=partition,
+    )
 
 
 def use(monkeypatch: pytest.MonkeyPatch, producer: Producer) -> Producer:
@@ -156,7 +166,7 @@ async def test_a_redrive_sends_what_was_counted_and_nothing_newer(
         (b"k", b"{1", [("sj-null", b"1"), ("sj-redriven", f"{topic}/0/0".encode())]),
         (b"k", b"{2", [("shop", b"north"), ("sj-redriven", f"{topic}/0/1".encode())]),
     ]
-    assert producer.stopped
+    assert producer.closed == 1
 
 
 async def test_a_redrive_that_breaks_off_says_how_far_it_came(
@@ -166,9 +176,74 @@ async def test_a_redrive_that_breaks_off_says_how_far_it_came(
     for _ in range(5):
         add(log, b"{bad")
     plan = await plan_redrive(SETTINGS, Selection())
-    with pytest.raises(PublishError, match=r"2 of 5 dead letters went, up to 0/1; .* take 0/2"):
+    says = r"2 of 5 dead letters went, up to 0/1; .* take 0/2.* same command with --after 0/1$"
+    with pytest.raises(PublishError, match=says):
         await redrive(SETTINGS, plan, on_sent=lambda _: None)
-    assert producer.stopped
+    assert producer.closed == 1
+
+
+async def sent_by(monkeypatch: pytest.MonkeyPatch, selection: Selection) -> list[str]:
+    """Where the letters lie that a selection sends, in order; planned, then sent."""
+    use(monkeypatch, Producer(99))
+    found: list[str] = []
+    plan = await plan_redrive(
+        SETTINGS, selection, on_found=lambda letter: found.append(letter.place)
+    )
+    went: list[str] = []
+    assert await redrive(SETTINGS, plan, on_sent=lambda letter: went.append(letter.place)) == len(
+        found
+    )
+    assert went == found
+    return went
+
+
+async def test_letters_that_are_named_go_alone_once_and_in_order(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        add(log, b"{%d" % number, partition=number % 2)
+    names = [(1, 0), (0, 3), (0, 1), (1, 0)]
+    assert await sent_by(monkeypatch, Selection(places=names)) == ["0/1", "0/3", "1/0"]
+    rest = Selection(places=names, after=(0, 1))
+    assert await sent_by(monkeypatch, rest) == ["0/3", "1/0"]
+
+
+async def test_a_letter_that_is_named_and_not_there_stops_the_redrive_before_it_begins(
+    log: MemoryLog,
+) -> None:
+    add(log, b"{0")
+    with pytest.raises(ConfigError, match="no dead letter 0/1"):
+        await plan_redrive(SETTINGS, Selection(places=[(0, 0), (0, 1)]))
+
+
+async def test_a_redrive_goes_on_behind_the_letter_where_it_broke_off(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        add(log, b"{%d" % number, partition=number % 2)
+    assert await sent_by(monkeypatch, Selection(after=(0, 2))) == [
+        "0/3",
+        "1/0",
+        "1/1",
+        "1/2",
+        "1/3",
+    ]
+    assert await sent_by(monkeypatch, Selection(after=(1, 2))) == ["1/3"]
+
+
+async def test_a_letter_that_is_gone_when_its_turn_comes_hides_not_what_went(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Producer(9))
+    for number in range(2):
+        add(log, b"{%d" % number)
+    plan = await plan_redrive(SETTINGS, Selection(places=[(0, 0), (0, 1)]))
+
+    def drop(_: object) -> None:
+        log.topics[SETTINGS.dead_letter_topic][0].pop()
+
+    with pytest.raises(ConfigError, match="1 of 2 .*, up to 0/0; .* no dead letter 0/1"):
+        await redrive(SETTINGS, plan, on_sent=drop)
 
 
 async def test_a_redrive_without_a_broker_is_one_clear_line(
@@ -177,7 +252,7 @@ async def test_a_redrive_without_a_broker_is_one_clear_line(
     use(monkeypatch, Producer(0, out=True))
     add(log, b"{bad")
     plan = await plan_redrive(SETTINGS, Selection())
-    with pytest.raises(PublishError, match="no broker lets us in"):
+    with pytest.raises(BrokerError, match="no broker lets us in"):
         await redrive(SETTINGS, plan, on_sent=lambda _: None)
 
 
@@ -198,35 +273,23 @@ async def test_a_letter_behind_an_open_transaction_is_not_denied(
     add(log, b"{1")
     log.hold_back(monkeypatch, SETTINGS.dead_letter_topic)
     assert (await dead_letter(SETTINGS, 0, 0)).value == b"{0"
-    with pytest.raises(PublishError, match="0/1: not settled yet: .* ask again in about 10 s"):
+    with pytest.raises(BrokerError, match="0/1: not settled yet: .* ask again in about 10 s"):
         await dead_letter(SETTINGS, 0, 1)
     with pytest.raises(ConfigError, match="there is no dead letter"):
         await dead_letter(SETTINGS, 0, 2)
 
 
 class Silent(Producer):
-    """Neither confirms nor refuses, and waits for what it has not confirmed when it stops."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-        self._sender = self.client = self
-        self.closed = 0
+    """Neither confirms nor refuses."""
 
     async def send_and_wait(self, topic: str, **_: Any) -> None:
         await asyncio.Event().wait()
-
-    async def stop(self) -> None:
-        await asyncio.Event().wait()
-
-    async def close(self) -> None:
-        self.closed += 1
 
 
 async def test_a_letter_that_nobody_confirms_ends_the_redrive_and_may_have_been_sent(
     log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_STOP_S", 0.02)
-    producer = Silent()
+    producer = Silent(0)
     use(monkeypatch, producer)
     add(log, b"{bad")
     plan = await plan_redrive(SETTINGS, Selection())
@@ -234,67 +297,4 @@ async def test_a_letter_that_nobody_confirms_ends_the_redrive_and_may_have_been_
     with pytest.raises(PublishError, match=r"0 of 1 .*: 0/0 is not confirmed: it may have been"):
         async with asyncio.timeout(10):
             await redrive(hasty, plan, on_sent=lambda _: None)
-    assert producer.closed == 2
-
-
-def test_what_is_no_place_of_a_letter_is_said() -> None:
-    with pytest.raises(ConfigError, match="abc: expected PARTITION/OFFSET"):
-        letters.show("abc")
-
-
-class Value(bytes):
-    """Counts how many of it there are at once."""
-
-    alive = most = 0
-
-    def __init__(self, _: bytes) -> None:
-        Value.alive += 1
-        Value.most = max(Value.most, Value.alive)
-
-    def __del__(self) -> None:
-        Value.alive -= 1
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_a_list_keeps_no_letter(
-    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def many(*_: Any, **__: Any) -> AsyncIterator[DeadLetter]:
-        for offset in range(50):
-            yield DeadLetter(0, offset, 9, b"k", Value(b"{bad"), (), {})
-
-    monkeypatch.setattr(letters, "dead_letters", many)
-    Value.most = Value.alive
-    letters.list_(as_json=as_json)
-    assert Value.most - Value.alive <= 2
-    assert "0/49" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (None, None),
-        ("1970-01-01T00:00:01", 1000),
-        ("1970-01-01T01:00:01+01:00", 1000),
-        ("1970-01-02", 86_400_000),
-    ],
-)
-def test_times_are_utc_unless_they_say_otherwise(text: str | None, expected: int | None) -> None:
-    assert milliseconds(text) == expected
-
-
-def test_what_is_no_time_is_refused() -> None:
-    with pytest.raises(ConfigError, match="yesterday"):
-        milliseconds("yesterday")
-
-
-def test_a_place_is_read() -> None:
-    assert parse_place("product-updates/3/1207") == ("product-updates", 3, 1207)
-
-
-@pytest.mark.parametrize(
-    "text", ["product-updates", "a/b/1", "a/1", "/1/2", "a/1/-2", "a/1/\u00b2", "a/\u2460/2"]
-)
-def test_what_is_no_place_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="TOPIC/PARTITION/OFFSET"):
-        parse_place(text)
+    assert producer.closed == 1

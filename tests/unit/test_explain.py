@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
 
 from stream_judge import explain as module
-from stream_judge.errors import DecodeError
+from stream_judge.errors import BrokerError, ConfigError, DecodeError
 from stream_judge.events import ProductUpdate, SourceRecord
-from stream_judge.explain import Explanation, explain
+from stream_judge.explain import Explanation, explain, parse_place
 from stream_judge.settings import KafkaSettings
 from stream_judge.verdict import Findings, OutputRecord, VerdictWriter
 from tests.unit.memory_log import MemoryConsumer, MemoryLog
@@ -154,3 +155,38 @@ async def test_a_record_that_is_gone_is_judged_though_the_groups_offsets_have_ex
     assert found.state == "gone"
     assert "committed nothing" in found.detail
     assert "before it was judged" not in found.detail
+
+
+async def test_a_group_that_the_broker_does_not_tell_of_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent:
+        def __init__(self, _: KafkaSettings) -> None: ...
+
+        async def start(self) -> None: ...
+
+        async def committed(self) -> dict[tuple[str, int], int]:
+            await asyncio.Event().wait()
+            return {}
+
+        async def stop(self) -> None: ...
+
+    monkeypatch.setattr(module, "GroupOffsets", Silent)
+    log = MemoryLog()
+    log.install(monkeypatch)
+    log.add(SETTINGS.topic)
+    hasty = SETTINGS.model_copy(update={"request_timeout_s": 0.02})
+    with pytest.raises(BrokerError, match="where the group stream-judge stands"):
+        await explain(hasty, SETTINGS.topic, 0, 0, product_id=lambda _: "mug")
+
+
+def test_a_place_is_read() -> None:
+    assert parse_place("product-updates/3/1207") == ("product-updates", 3, 1207)
+
+
+@pytest.mark.parametrize(
+    "text", ["product-updates", "a/b/1", "a/1", "/1/2", "a/1/-2", "a/1/\u00b2", "a/\u2460/2"]
+)
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="TOPIC/PARTITION/OFFSET"):
+        parse_place(text)

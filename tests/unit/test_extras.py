@@ -26,6 +26,7 @@ EXTRAS = (
 # What an installation without extras runs; everything else goes through `need` first.
 PLAIN = (
     "catalogue.events",
+    "commands.explain",
     "commands.judge_event",
     "commands.kafka_server",
     "commands.letters",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +9,11 @@ import orjson
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from structlog.testing import capture_logs
 
+from stream_judge import connection
 from stream_judge import gate as module
-from stream_judge.errors import DecodeError, PublishError
+from stream_judge.errors import BrokerError, DecodeError
 from stream_judge.events import ProductUpdate
 from stream_judge.gate import Gate, open_gate
 from stream_judge.settings import KafkaSettings
@@ -119,10 +121,67 @@ def test_an_update_that_could_not_be_read_does_not_let_an_earlier_revision_retur
     assert found(state, 6) == "publish"
 
 
-@pytest.mark.parametrize("value", [b"{", b"[]", b"{}", b'{"revision": 1, "decision": "maybe"}'])
-def test_a_record_that_is_no_verdict_is_an_error(value: bytes) -> None:
-    with pytest.raises(DecodeError, match="product p"):
-        GateState().apply(b"p", value, headers(0))
+FOREIGN = [
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"revision": 1, "decision": "maybe"}',
+    b'{"revision": [1], "decision": "publish"}',
+]
+
+
+@pytest.mark.parametrize("value", FOREIGN)
+def test_a_record_that_is_no_verdict_is_an_error_that_says_where_it_lies(value: bytes) -> None:
+    with pytest.raises(DecodeError, match=r"^v/3/7: the record of product p is no verdict: "):
+        GateState().apply(b"p", value, headers(0), ("v", 3, 7))
+
+
+def spoil(state: GateState, partition: int = 0, product: bytes = b"p") -> None:
+    with pytest.raises(DecodeError):
+        state.apply(product, b"{", {}, ("v", partition, 7))
+
+
+@pytest.mark.parametrize("decision", ["review", "block"])
+def test_what_is_no_verdict_lets_its_product_through_no_more_and_no_other_is_touched(
+    decision: str,
+) -> None:
+    state = GateState()
+    state.apply(b"p", verdict(1), headers(0))
+    state.apply(b"q", verdict(1), headers(1))
+    spoil(state)
+    assert (found(state), found(state, 1)) == (None, None)
+    assert state.find("q") == {"revision": 1, "decision": "publish"}
+    assert (state.unreadable, state.problem("q")) == (1, None)
+    assert (state.problem("p") or "").startswith("v/0/7: ")
+    # Of another partition: it has not taken that record's place.
+    state.apply(b"p", verdict(2), headers(2), ("v", 1, 9))
+    assert found(state) is None
+    state.apply(b"p", verdict(3, decision), headers(3), ("v", 1, 10))
+    assert found(state) == decision
+
+
+@pytest.mark.parametrize("revision", [1, 3, 4])
+def test_a_later_record_of_its_key_and_partition_takes_the_place_of_what_is_no_verdict(
+    revision: int,
+) -> None:
+    state = GateState()
+    state.apply(b"p", verdict(3), headers(5), ("v", 0, 6))
+    spoil(state)
+    assert state.apply(b"p", verdict(revision), headers(6), ("v", 0, 8)) == "p"
+    assert (found(state), state.unreadable) == ("publish", 0)
+
+
+def test_a_tombstone_takes_the_place_of_what_is_no_verdict() -> None:
+    state = GateState()
+    for partition in (0, 1):
+        spoil(state, partition)
+        spoil(state, partition)
+    assert state.apply(b"p", None, {}, ("v", 1, 8)) == "p"
+    assert (state.problem("p") or "").startswith("v/0/7: ")
+    state.apply(b"p", None, {}, ("v", 0, 8))
+    assert state.unreadable == 0
+    state.apply(b"p", verdict(1), headers(0), ("v", 0, 9))
+    assert found(state) == "publish"
 
 
 async def test_a_gate_takes_in_what_a_publisher_published() -> None:
@@ -137,6 +196,9 @@ async def test_a_gate_takes_in_what_a_publisher_published() -> None:
     assert found(state, 7) == "review"
 
 
+NONE: Mapping[str, bytes | None] = {}
+
+
 class Reader:
     """What a gate uses of an aiokafka consumer, and the clock; fetches can fail unsaid."""
 
@@ -149,12 +211,15 @@ class Reader:
         }
         self.failing: set[TopicPartition] = set()
         self.coming: list[Any] = []
+        self.offset = -1
+        self.stopped = False
         self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future())
         self._subscription = SimpleNamespace(subscription=self)
 
     async def start(self) -> None: ...
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        self.stopped = True
 
     # A method for who uses the consumer, and an object inside of it.
     @property
@@ -169,10 +234,14 @@ class Reader:
         return {self.places[0]: coming} if coming else {}
 
     def send(self, revision: int, decision: str, **more: bytes) -> None:
-        sent = {**headers(revision), **more}
-        self.coming.append(
-            SimpleNamespace(key=b"p", value=verdict(revision, decision), headers=sent.items())
-        )
+        self.add(b"p", verdict(revision, decision), {**headers(revision), **more})
+
+    def add(
+        self, key: bytes, value: bytes | None, headers: Mapping[str, bytes | None] = NONE
+    ) -> None:
+        self.offset += 1
+        place = {"topic": "t", "partition": 0, "offset": self.offset}
+        self.coming.append(SimpleNamespace(key=key, value=value, headers=headers.items(), **place))
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, in steps, between which the gate reads."""
@@ -193,7 +262,7 @@ class Assignment:
 @pytest.fixture
 async def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     made = Reader()
-    monkeypatch.setattr(module, "AIOKafkaConsumer", lambda *_, **__: made)
+    monkeypatch.setattr(connection, "AIOKafkaConsumer", lambda *_, **__: made)
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: made.now_s))
     return made
 
@@ -266,7 +335,7 @@ async def test_a_gate_without_partitions_publishes_nothing(reader: Reader, gate:
 
 async def test_a_reader_that_died_is_no_verdict_that_is_late(reader: Reader, gate: Gate) -> None:
     reader._fetcher.error_future.set_exception(KafkaError("Unexpected error"))
-    with pytest.raises(PublishError, match="cannot be read"):
+    with pytest.raises(BrokerError, match="cannot be read"):
         await gate.decide("q", timeout_s=30)
 
 
@@ -279,6 +348,98 @@ async def test_a_gate_has_read_every_partition_before_it_answers(reader: Reader)
     reader.failing = set()
     await starting
     await gate.stop()
+
+
+async def test_a_start_that_takes_too_long_names_the_partitions_that_are_left(
+    reader: Reader,
+) -> None:
+    reader.failing = {reader.places[1]}
+    with pytest.raises(BrokerError, match=r"within 0.05 s; left are t/1 \(not begun\); see"):
+        async with asyncio.timeout(10), open_gate(KafkaSettings(), start_timeout_s=0.05):
+            pass
+    assert reader.stopped
+    known = reader.known[reader.places[0]]
+    known.lso = 90
+    with pytest.raises(BrokerError, match=r"left are t/0 \(at offset 7 of 90\), t/1 \(not begun"):
+        async with asyncio.timeout(10):
+            await Gate(KafkaSettings()).start(timeout_s=0.05)
+    reader.places.clear()
+    with pytest.raises(BrokerError, match="left are all of relevance-verdicts: no partition"):
+        async with asyncio.timeout(10):
+            await Gate(KafkaSettings()).start(timeout_s=0.05)
+
+
+async def test_a_start_that_takes_long_says_what_is_left(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SAY_EVERY_S", 0.01)
+    reader.failing = {reader.places[1]}
+    reader.add(b"q", b"{")
+    gate = Gate(KafkaSettings())
+    with capture_logs() as lines:
+        starting = asyncio.create_task(gate.start(timeout_s=None))
+        async with asyncio.timeout(10):
+            while not any(line["event"] == "gate_reading" for line in lines):
+                await asyncio.sleep(0.01)
+        reader.failing = set()
+        await starting
+    await gate.stop()
+    first, *middle, last = [line for line in lines if line["event"].startswith("gate_")]
+    assert {line["event"] for line in (first, *middle)} == {"gate_reading"}
+    assert first["left"] == ["t/1 (not begun)"]
+    assert (last["event"], last["products"], last["unreadable"]) == ("gate_started", 0, 1)
+
+
+async def test_a_start_that_is_given_up_stops_its_reader(reader: Reader) -> None:
+    reader.failing = set(reader.places)
+    starting = asyncio.create_task(Gate(KafkaSettings()).start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert reader.stopped
+
+
+async def test_a_foreign_record_holds_its_product_back_and_ends_no_gate(
+    reader: Reader, gate: Gate
+) -> None:
+    with capture_logs() as lines:
+        reader.add(b"p", b"{")
+        reader.add(b"p", b"{")
+        reader.add(b"q", verdict(1), headers(7))
+        assert (await gate.decide("q", timeout_s=30)).decision == "publish"
+        answer = await gate.decide("p", timeout_s=0, otherwise="publish")
+        kept = await gate.decide("p", timeout_s=0, otherwise="block")
+    assert (answer.decision, answer.verdict, kept.decision) == ("review", None, "block")
+    (loud,) = [line for line in lines if line["log_level"] == "error"]
+    assert loud["event"] == "verdict_unreadable"
+    assert loud["error"].startswith("t/0/1: the record of product p is no verdict: ")
+    late = [line for line in lines if line["event"] == "no_verdict_in_time"]
+    assert [line["problem"][:7] for line in late] == ["t/0/2: "] * 2
+
+
+async def test_who_waits_for_a_product_that_is_held_back_is_told_when_it_is_mended(
+    reader: Reader, gate: Gate
+) -> None:
+    reader.add(b"p", b"{")
+    await reader.pass_time(1)
+    waiting = asyncio.create_task(decision(gate, 30))
+    await reader.pass_time(1)
+    assert not waiting.done()
+    reader.add(b"p", verdict(1), headers(1))
+    assert await waiting == "publish"
+
+
+async def test_a_topic_of_something_else_does_not_fill_the_log(
+    reader: Reader, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NAMED", 3)
+    with capture_logs() as lines:
+        for number in range(9):
+            reader.add(b"%d" % number, b"{")
+        await reader.pass_time(1)
+    assert len([line for line in lines if line["event"] == "verdict_unreadable"]) == 3
+    assert gate.state.unreadable == 9
 
 
 async def test_a_gate_is_told_at_its_opening_that_replays_count(reader: Reader) -> None:

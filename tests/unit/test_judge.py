@@ -9,7 +9,9 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
+from structlog.testing import CapturingLogger
 
+from stream_judge import judge as judge_module
 from stream_judge.errors import (
     BadOutputError,
     BrokenInvariantError,
@@ -163,6 +165,22 @@ async def test_a_failure_of_our_own_is_tried_once_more(make_judge: Any) -> None:
     client = StubJudge(failures=[ZeroDivisionError()] * 2)
     outcome = await make_judge(client=client).judge(make_record(EVENT))
     assert (outcome.kind, outcome.code) == ("dead_letter", "internal_error")
+
+
+async def test_every_attempt_that_fails_is_logged_and_no_outcome_yet(
+    make_judge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(judge_module, "_log", log)
+    client = StubJudge(failures=[ZeroDivisionError()] * 2)
+    await make_judge(client=client).judge(make_record(EVENT, offset=7))
+    assert [(call.args, call.kwargs) for call in log.calls] == [
+        (("judging_failed",), {"place": "product-updates/0/7", "attempt": 1}),
+        (
+            ("judging_failed",),
+            {"place": "product-updates/0/7", "attempt": 2, "code": "internal_error"},
+        ),
+    ]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), BrokenInvariantError("not so")])

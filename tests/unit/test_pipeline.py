@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
+from structlog.testing import CapturingLogger
 
+from stream_judge import pipeline as pipeline_module
 from stream_judge.errors import DeadLetterLimitError, LaneLostError, PublishError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
 from stream_judge.pipeline import Pipeline
 from stream_judge.settings import WindowSettings
 from stream_judge.testing import MemoryPublisher, make_record
-from stream_judge.verdict import Outcome
+from stream_judge.verdict import Kind, Outcome
 
 
 class Bench:
@@ -19,12 +24,13 @@ class Bench:
     def __init__(self, *, linger_s: float = 0.0, **window: int) -> None:
         self.gates: dict[tuple[int, int], asyncio.Event] = {}
         self.publisher = MemoryPublisher()
+        self.metrics = Metrics()
         self.acked: list[tuple[int, int]] = []
         self.fatal: list[BaseException] = []
         self.pipeline = Pipeline(
             self._judge,
             WindowSettings(linger_s=linger_s, **window),  # type: ignore[arg-type]
-            Metrics(),
+            self.metrics,
             on_fatal=self.fatal.append,
         )
         self.assign()
@@ -267,6 +273,85 @@ async def test_a_run_with_too_many_dead_letters_is_not_published() -> None:
     await bench.pipeline.drain(0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("judged", "verdict_published"),
+        ("unjudgeable", "verdict_published"),
+        ("dead_letter", "record_dead_lettered"),
+        ("tombstone", "tombstone_published"),
+    ],
+)
+async def test_an_outcome_is_logged_once_by_its_kind_when_it_is_confirmed(
+    kind: Kind, event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CapturingLogger()
+    monkeypatch.setattr(pipeline_module, "_log", log)
+    bench = Bench()
+    confirm = asyncio.Event()
+
+    async def judge(record: SourceRecord) -> Outcome:
+        return Outcome(record, kind, "a_code", None, ())
+
+    async def publish(run: object) -> None:
+        await confirm.wait()
+
+    monkeypatch.setattr(bench.publisher, "publish", publish)
+    bench.pipeline._judge = judge
+    await bench.submit(3)
+    await settle()
+    assert log.calls == []
+    confirm.set()
+    await settle()
+    (call,) = log.calls
+    assert (call.method_name, call.args) == ("info", (event,))
+    assert (call.kwargs["offset"], call.kwargs["kind"]) == (3, kind)
+    await bench.pipeline.drain(0)
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "ages"),
+    [
+        (1_700_000_000_000, {"count": 1, "sum": 42.5}),
+        # By its producer's clock it is still to come.
+        (1_700_000_050_000, {"count": 1, "sum": 0}),
+        # A record without a timestamp.
+        (-1, {"count": 0, "sum": 0}),
+    ],
+)
+async def test_an_events_age_is_counted_when_its_outcome_is_confirmed(
+    timestamp_ms: int, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench()
+    record = replace(make_record(b"x", key=None), timestamp_ms=timestamp_ms)
+    await bench.pipeline.submit(record, lambda: None, 1)
+    monkeypatch.setattr(pipeline_module.time, "time", lambda: 1_700_000_000.0)
+    await settle()
+
+    def found() -> dict[str, float | None]:
+        value = bench.metrics.registry.get_sample_value
+        return {name: value(f"stream_judge_event_age_seconds_{name}") for name in ages}
+
+    assert found() == {"count": 0, "sum": 0}
+    monkeypatch.setattr(pipeline_module.time, "time", lambda: 1_700_000_042.5)
+    bench.gate(0).set()
+    await settle()
+    assert found() == ages
+    await bench.pipeline.drain(0)
+
+
+async def test_an_outcome_that_is_not_confirmed_has_no_age() -> None:
+    bench = Bench()
+    bench.publisher.failing = PublishError("no")
+    await bench.submit(0)
+    bench.gate(0).set()
+    await settle()
+    assert len(bench.fatal) == 1
+    value = bench.metrics.registry.get_sample_value("stream_judge_event_age_seconds_count")
+    assert value == 0
+    await bench.pipeline.drain(0)
+
+
 async def test_the_oldest_record_stays_the_oldest_while_other_partitions_go_on() -> None:
     bench = Bench()
     assert bench.pipeline.oldest() is None
@@ -282,3 +367,24 @@ async def test_the_oldest_record_stays_the_oldest_while_other_partitions_go_on()
     await settle()
     assert bench.pipeline.oldest() is None
     await bench.pipeline.drain(0)
+
+
+class Swallowing:
+    """A sink whose client swallows its cancellation, as aiokafka's do while they close."""
+
+    async def publish(self, run: Sequence[Outcome]) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def close(self) -> None: ...
+
+
+async def test_a_lane_whose_end_was_swallowed_ends_all_the_same() -> None:
+    bench = Bench()
+    bench.pipeline.assign({("product-updates", 0): Swallowing()}, 2)
+    await bench.submit(0, generation=2)
+    bench.gate(0).set()
+    await settle()
+    # It would run for ever, and without a pause.
+    assert await bench.pipeline.drain(0) == 1
+    assert bench.acked == []

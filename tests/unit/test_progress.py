@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, TopicAuthorizationFailedError
 
 from stream_judge import progress as module
 from stream_judge.offsets import Committed
@@ -22,7 +24,7 @@ def mine(offset: int) -> Committed:
     return Committed(offset, 1, lane="mine")
 
 
-RUN = Run(7, 9, ((A, 3), (B, 0)))
+RUN = Run(("updates", 2), 7, 9, ((A, 3), (B, 0)))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +98,22 @@ def test_a_transaction_is_looked_for_by_its_last_record_in_each_partition() -> N
     assert places_of(sent) == ((B, 7), (A, 4))
 
 
+SOURCE = [
+    ("sj-source-topic", b"updates"),
+    ("sj-source-partition", b"2"),
+    ("sj-source-offset", b"8"),
+]
+
+
+def record(offset: int, headers: Any = SOURCE) -> Any:
+    return SimpleNamespace(offset=offset, headers=headers)
+
+
 class Reader:
-    """A `read_committed` consumer of logs, each with offsets that can be read and a stable end."""
+    """A consumer of logs, each with records of which some are aborted, and a stable end."""
 
     def __init__(self, **options: Any) -> None:
-        assert options["isolation_level"] == "read_committed"
+        self.committed = options["isolation_level"] == "read_committed"
         self.at: dict[TopicPartition, int] = {}
         self.stopped = False
         READERS.append(self)
@@ -116,60 +129,103 @@ class Reader:
         self.at[tp] = offset
 
     async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {tp: LOGS[tp][1] for tp in places}
+        return {tp: LOGS[tp].end for tp in places}
 
     async def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        return {tp: BEGINS.get(tp, 0) for tp in places}
+        return {tp: LOGS[tp].begin for tp in places}
 
     async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
-        offsets, end = LOGS[tp]
-        if offsets is None:
-            raise TopicAuthorizationFailedError(tp.topic)
-        found = [SimpleNamespace(offset=o) for o in offsets if self.at[tp] <= o < end]
-        self.at[tp] = end
+        if LOGS[tp].error is not None:
+            raise LOGS[tp].error
+        records = [*LOGS[tp].records, *(() if self.committed else LOGS[tp].aborted)]
+        records.sort(key=lambda found: found.offset)
+        found = [found for found in records if self.at[tp] <= found.offset < LOGS[tp].end]
+        self.at[tp] = LOGS[tp].end
         return {tp: found} if found else {}
 
     async def position(self, tp: TopicPartition) -> int:
         return self.at[tp]
 
 
+@dataclass
+class Log:
+    records: list[Any]
+    end: int
+    aborted: list[Any] = field(default_factory=list)
+    begin: int = 0
+    error: Exception | None = None
+
+
 READERS: list[Reader] = []
-LOGS: dict[TopicPartition, tuple[list[int] | None, int]] = {}
-BEGINS: dict[TopicPartition, int] = {}
+LOGS: dict[TopicPartition, Log] = {}
+
+
+@pytest.fixture(autouse=True)
+def _readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AIOKafkaConsumer", Reader)
+    READERS.clear()
+    LOGS[B] = Log([record(0)], 2)
+
+
+async def look_for(run: Run) -> State:
+    reader = OutcomeReader(KafkaSettings())
+    state = await reader.look_for(run)
+    assert await reader.look_for(run) == state
+    await reader.stop()
+    assert [found.committed for found in READERS if found.committed] == [True], "one for all"
+    assert all(found.stopped for found in READERS)
+    return state
+
+
+FOREIGN = [(name, b"5" if name == "sj-source-partition" else value) for name, value in SOURCE]
+EARLIER = [(name, b"6" if name == "sj-source-offset" else value) for name, value in SOURCE]
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "letters", "state"),
+    ("log", "state"),
     [
-        (([1, 3, 4], 6), ([0], 2), "there"),
-        # What comes next is another's: the run was aborted there.
-        (([1, 5], 6), ([0], 2), "gone"),
-        (([1, 3], 6), ([], 2), "gone"),
+        (Log([record(1), record(3), record(4)], 6), "there"),
+        # It was aborted there.
+        (Log([record(1), record(5)], 6, aborted=[record(3)]), "gone"),
+        # Compaction has dropped it, as it does with what was decided; with others' aborted ones.
+        (Log([record(1), record(5)], 6), "there"),
+        (Log([record(1), record(5)], 6, aborted=[record(2), record(4)]), "there"),
+        # So does retention.
+        (Log([record(5)], 6, begin=5), "there"),
+        # A log was cut, and the offset is another lane's now, or an earlier run's.
+        (Log([record(3, FOREIGN)], 6), "gone"),
+        (Log([record(3, EARLIER)], 6), "gone"),
+        (Log([record(3, [])], 6), "gone"),
         # The stable end lies before it.
-        (([1], 3), ([0], 2), "open"),
-        (([1, 3], 6), ([], 0), "open"),
-        ((None, 6), ([0], 2), "unknown"),
+        (Log([record(1)], 3), "open"),
+        (Log([], 6, error=TopicAuthorizationFailedError("verdicts")), "unknown"),
     ],
 )
-async def test_outcomes_are_looked_for_as_a_gate_reads_them(
-    verdicts: Any, letters: Any, state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "AIOKafkaConsumer", Reader)
-    LOGS.update({A: verdicts, B: letters})
-    reader, before = OutcomeReader(KafkaSettings()), len(READERS)
-    assert await reader.look_for(RUN) == state
-    assert await reader.look_for(RUN) == state
-    await reader.stop()
-    # One for all.
-    assert [found.stopped for found in READERS[before:]] == [True]
+async def test_outcomes_are_looked_for_as_a_gate_reads_them(log: Log, state: State) -> None:
+    LOGS[A] = log
+    assert await look_for(RUN) == state
 
 
-async def test_outcomes_that_retention_has_dropped_are_not_judged_again(
+async def test_outcomes_on_every_topic_are_looked_for() -> None:
+    LOGS[A] = Log([record(3)], 4)
+    LOGS[B] = Log([], 2, aborted=[record(0)])
+    assert await look_for(RUN) == "gone"
+    LOGS[B] = Log([], 0)
+    READERS.clear()
+    assert await look_for(RUN) == "open"
+
+
+async def test_a_reader_that_fails_or_stands_still_is_not_used_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "AIOKafkaConsumer", Reader)
-    monkeypatch.setitem(BEGINS, A, 5)
-    LOGS.update({A: ([5], 6), B: ([0], 2)})
     reader = OutcomeReader(KafkaSettings())
-    assert await reader.look_for(RUN) == "there"
-    await reader.stop()
+    LOGS[A] = Log([], 6, error=KafkaConnectionError())
+    with pytest.raises(KafkaConnectionError):
+        await reader.look_for(RUN)
+    # Nothing is ever found at an offset below the end.
+    LOGS[A] = Log([record(3)], 4)
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(Reader, "getmany", lambda *_, **__: asyncio.sleep(1))
+    with pytest.raises(TimeoutError):
+        await reader.look_for(RUN)
+    assert [found.stopped for found in READERS] == [True, True]

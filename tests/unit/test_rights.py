@@ -39,6 +39,7 @@ class StubAdmin:
     ) -> None:
         self._transactions = transactions
         self._coordinator = coordinator
+        self.ids: list[str] = []
 
     async def start(self) -> None:
         """Nothing to connect."""
@@ -49,6 +50,7 @@ class StubAdmin:
     async def find_coordinator(self, name: str, kind: int) -> int:
         if self._coordinator is not None:
             raise self._coordinator
+        self.ids.append(name)
         return 1
 
     async def _send_request(self, request: Any, node: int) -> SimpleNamespace:
@@ -102,6 +104,16 @@ async def test_a_broker_that_opens_no_transactions_is_wrong_with_what_to_do(
     (line,) = await wrong(monkeypatch, admin)
     assert re.search(said, line), line
     assert await wrong(monkeypatch, admin, publisher="plain") == []
+
+
+async def test_the_right_that_is_asked_for_is_of_the_ids_that_workers_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admin = StubAdmin(transactions=TransactionalIdAuthorizationFailed)
+    (line,) = await wrong(monkeypatch, admin, application="judge", topic="eu-updates")
+    assert line.endswith("--resource-pattern-type prefixed --transactional-id judge:")
+    # Like a partition's, and none's.
+    assert admin.ids == ["judge:eu-updates:doctor"]
 
 
 async def test_a_group_without_coordinator_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

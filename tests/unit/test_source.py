@@ -22,6 +22,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from faust.exceptions import AlreadyConfiguredWarning
+from faust.transport.drivers import aiokafka as driver
 
 from stream_judge.app import build_app
 from stream_judge.errors import OffsetError
@@ -324,6 +325,28 @@ async def test_a_hook_that_takes_too_long_says_what_to_look_at(bench: Bench) -> 
     await bench.app.consumer._guarded(late())
     assert str(bench.fatal[0]).startswith("t: giving up or opening partitions took longer than")
     assert bench.fatal[1] is inner
+
+
+async def test_no_assignment_passes_for_another_of_its_generation(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer, told = bench.app.consumer, []
+
+    async def assign(*given: Any) -> None:
+        told.append(given)
+
+    async def nothing(*_: Any) -> None: ...
+
+    bench.app.stream_judge = replace(bench.app.stream_judge, assign=assign)
+    monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", nothing)
+    carried = []
+    for _ in range(2):
+        # As the rebalance listener does, in the consumer's thread.
+        bench.app.consumer_generation_id = 7
+        await consumer.on_partitions_assigned({FAR}, 7)
+        carried.append(bench.app.consumer_generation_id)
+    assert len(set(carried)) == 2
+    assert told == [({FAR.partition}, 7, number) for number in carried]
 
 
 async def test_how_the_consumer_reads(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from stream_judge.errors import ConfigError, PublishError
+from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.settings import KafkaSettings
 from stream_judge.topic_reader import TopicReader, open_reader
 from tests.unit.memory_log import MemoryConsumer, MemoryLog
@@ -49,6 +49,23 @@ async def test_a_topic_is_read_partition_by_partition(log: MemoryLog) -> None:
     assert len(read) == 12
 
 
+async def test_the_partitions_come_in_their_order_whatever_the_brokers_is(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = MemoryConsumer.end_offsets
+
+    async def turned(
+        self: MemoryConsumer, places: list[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return dict(reversed((await ends(self, places)).items()))
+
+    monkeypatch.setattr(MemoryConsumer, "end_offsets", turned)
+    for number in (2, 0, 1):
+        log.add("t", partition=number)
+    async with open_reader(SETTINGS) as reader:
+        assert [record.partition async for record in reader.records("t")] == [0, 1, 2]
+
+
 async def test_a_second_reading_ends_where_the_first_did(log: MemoryLog) -> None:
     for _ in range(3):
         log.add("t")
@@ -81,7 +98,7 @@ async def test_a_reading_that_stands_still_says_where_instead_of_hanging(log: Me
     for _ in range(5):
         log.add("t")
     reader = TopicReader(Leaderless(log), timeout_s=0.02)
-    with pytest.raises(PublishError, match=r"t/0: nothing came from offset 2 on .* to offset 5"):
+    with pytest.raises(BrokerError, match=r"t/0: nothing came from offset 2 on .* to offset 5"):
         async with asyncio.timeout(10):
             assert [record async for record in reader.records("t")] == []
 

@@ -20,7 +20,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
 from stream_judge import topics
-from stream_judge.errors import PublishError
+from stream_judge.errors import BrokerError
+from stream_judge.findings import Status
 from stream_judge.settings import KafkaSettings
 from stream_judge.topics import check_topics, create_topics, judge_configs
 
@@ -32,6 +33,7 @@ GOOD = {
     "retention.bytes": "-1",
     "min.insync.replicas": "1",
 }
+OUTPUTS = (SETTINGS.verdict_topic, SETTINGS.dead_letter_topic)
 SOUND = {"error_code": 0, "partition": 0, "leader": 1, "replicas": [1], "isr": [1]}
 
 
@@ -43,6 +45,7 @@ class StubBroker:
         least: Every topic's `min.insync.replicas`.
         metadata: Errors of the source topic's metadata, one for each time that it is asked.
         configs: Errors of the source topic's configuration, likewise; or raised.
+        odd: What every topic's configuration has in place of what is sound.
         refused: Error and message for a topic that is to be made, by its name.
     """
 
@@ -50,6 +53,7 @@ class StubBroker:
         self,
         *partitions: dict[str, Any],
         least: int = 1,
+        odd: dict[str, str] | None = None,
         metadata: tuple[type[KafkaError], ...] = (),
         configs: tuple[type[KafkaError], ...] | Exception = (),
         refused: dict[str, tuple[type[KafkaError], str | None]] | None = None,
@@ -59,6 +63,9 @@ class StubBroker:
         self._metadata = iter(metadata)
         self._configs = configs if isinstance(configs, Exception) else iter(configs)
         self._refused = refused or {}
+        self._odd = odd or {}
+        self.there = [SETTINGS.verdict_topic]
+        self.made: dict[str, dict[str, str]] = {}
         self._client = self
 
     async def start(self) -> None:
@@ -68,20 +75,24 @@ class StubBroker:
         """Nothing to disconnect."""
 
     async def list_topics(self) -> list[str]:
-        return [SETTINGS.verdict_topic]
+        return self.there
 
     async def create_topics(self, new: list[Any]) -> SimpleNamespace:
         error, message = self._refused.get(new[0].name, (NoError, None))
+        self.made[new[0].name] = new[0].topic_configs
         return SimpleNamespace(topic_errors=[(new[0].name, error.errno, message)])
 
     async def ask(self, client: Any, request: Any) -> SimpleNamespace:
         if isinstance(request, DescribeConfigsRequest):
             if isinstance(self._configs, Exception):
                 raise self._configs
-            name = request._resources[0][1]
+            _, name, asked = request._resources[0]
             policy = "compact" if name == SETTINGS.verdict_topic else "delete"
             found = GOOD | {"cleanup.policy": policy, "min.insync.replicas": str(self._least)}
-            entries = [{"config_names": key, "config_value": found[key]} for key in found]
+            found |= self._odd
+            entries = [
+                {"config_names": key, "config_value": found[key]} for key in found if key in asked
+            ]
             answer = {"error_code": self._next(name, self._configs), "config_entries": entries}
             return SimpleNamespace(to_object=lambda: {"resources": [answer]})
         (name,) = request._topics
@@ -106,26 +117,96 @@ def use(monkeypatch: pytest.MonkeyPatch, broker: StubBroker) -> None:
 async def faults(monkeypatch: pytest.MonkeyPatch, broker: StubBroker) -> list[str]:
     """What is wrong with the source topic."""
     use(monkeypatch, broker)
-    lines = await check_topics(SETTINGS)
-    return [line for ok, line in lines if not ok and line.startswith(SETTINGS.topic)]
+    found = await check_topics(SETTINGS)
+    return [
+        topic.detail
+        for topic in found
+        if not topic.ok and topic.detail.startswith(f"{SETTINGS.topic}:")
+    ]
 
 
-def wrong(name: str, **changes: str) -> list[str]:
-    configs = GOOD | {key.replace("_", "."): value for key, value in changes.items()}
-    return [line for ok, line in judge_configs(name, configs, SETTINGS, 1, 1) if not ok]
+def judged(status: Status, name: str, copies: int = 1, **changes: str) -> list[str]:
+    """What is said of a topic that is sound but for some changes."""
+    compact = {"cleanup.policy": "compact"} if name == SETTINGS.verdict_topic else {}
+    configs = GOOD | compact | {key.replace("_", "."): value for key, value in changes.items()}
+    found = judge_configs(name, configs, SETTINGS, copies, copies)
+    return [topic.detail for topic in found if topic.status == status]
 
 
-def test_topics_as_they_are_made_are_fine() -> None:
-    assert wrong(SETTINGS.topic) == []
-    assert wrong(SETTINGS.verdict_topic, cleanup_policy="compact") == []
-    assert wrong(SETTINGS.dead_letter_topic) == []
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_topics_as_they_are_made_are_fine(name: str) -> None:
+    for copies, least in ((1, "1"), (3, "2")):
+        assert judged("wrong", name, copies, min_insync_replicas=least) == []
+    assert judged("note", name, 3, min_insync_replicas="2") == []
+    assert judged("wrong", SETTINGS.topic) == judged("note", SETTINGS.topic) == []
+
+
+async def test_two_of_three_replicas_have_to_confirm_what_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for replication, least in ((1, None), (2, None), (3, "2"), (5, "2")):
+        broker = StubBroker()
+        broker.there = []
+        use(monkeypatch, broker)
+        await create_topics(SETTINGS, 12, replication)
+        assert {name: broker.made[name].get("min.insync.replicas") for name in OUTPUTS} == (
+            dict.fromkeys(OUTPUTS, least)
+        )
+        assert "min.insync.replicas" not in broker.made[SETTINGS.topic]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_broker_that_may_confirm_alone_is_wrong_where_there_are_others(name: str) -> None:
+    (line,) = judged("wrong", name, 3)
+    assert line == (
+        f"{name}: one broker may confirm alone (min.insync.replicas 1), and forget alone; "
+        "set it to 2"
+    )
+    (line,) = judged("note", name, 2)
+    assert "may confirm alone" in line
+    assert judged("wrong", name, 2) == []
+    assert judged("wrong", SETTINGS.topic, 3) == []
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_single_replica_is_said_and_is_no_fault(name: str) -> None:
+    (line,) = judged("note", name)
+    assert line.startswith(f"{name}: there is 1 replica: a disk that is lost loses outcomes")
+
+
+async def test_a_leader_that_lacks_outcomes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = SOUND | {"replicas": [1, 2, 3], "isr": [1, 2, 3]}
+    said = {}
+    for value in ("true", "false"):
+        odd = {"unclean.leader.election.enable": value}
+        use(monkeypatch, StubBroker(whole, least=2, odd=odd))
+        said[value] = [topic for topic in await check_topics(SETTINGS) if topic.status != "ok"]
+    assert [topic.status for topic in said["true"]] == ["note", "note"]
+    assert all("lacks confirmed outcomes; set it to false" in x.detail for x in said["true"])
+    assert said["false"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"retention_ms": "86400000"}, "gone after 1 days, redriven or not"),
+        ({"retention_bytes": "1000"}, "gone after 30 days or once a partition has 1000 bytes"),
+        ({"retention_ms": "604800000"}, None),
+        ({"retention_ms": "-1"}, None),
+    ],
+)
+def test_dead_letters_that_soon_are_gone_are_said(change: dict[str, str], said: str | None) -> None:
+    name = SETTINGS.dead_letter_topic
+    lines = judged("note", name, 3, min_insync_replicas="2", **change)
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
 
 
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
         (SETTINGS.dead_letter_topic, {"cleanup_policy": "compact"}, "last dead letter of a key"),
-        (SETTINGS.verdict_topic, {}, "gone after 30 days"),
+        (SETTINGS.verdict_topic, {"cleanup_policy": "delete"}, "gone after 30 days"),
         # A usual default of companies.
         (
             SETTINGS.verdict_topic,
@@ -134,7 +215,7 @@ def test_topics_as_they_are_made_are_fine() -> None:
         ),
         (
             SETTINGS.verdict_topic,
-            {"retention_ms": "-1", "retention_bytes": "1000000"},
+            {"cleanup_policy": "delete", "retention_ms": "-1", "retention_bytes": "1000000"},
             "gone once a partition has 1000000 bytes",
         ),
         (SETTINGS.topic, {"min_insync_replicas": "2"}, "refuses every record"),
@@ -142,13 +223,14 @@ def test_topics_as_they_are_made_are_fine() -> None:
     ],
 )
 def test_what_would_lose_records_is_said(name: str, change: dict[str, str], said: str) -> None:
-    (line,) = wrong(name, **change)
+    (line,) = judged("wrong", name, **change)
     assert line.startswith(f"{name}: ")
     assert said in line
 
 
 def test_verdicts_may_be_kept_for_ever_without_compaction() -> None:
-    assert wrong(SETTINGS.verdict_topic, retention_ms="-1") == []
+    name = SETTINGS.verdict_topic
+    assert judged("wrong", name, cleanup_policy="delete", retention_ms="-1") == []
 
 
 async def test_a_partition_without_a_leader_is_named_with_its_brokers(
@@ -219,14 +301,15 @@ async def test_sizes_that_nobody_tells_are_no_fault(
     broker: StubBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, broker)
-    lines = await check_topics(SETTINGS)
-    assert all(ok for ok, _ in lines)
-    assert "sizes" in lines[1][1]
+    found = await check_topics(SETTINGS)
+    assert all(topic.ok for topic in found)
+    assert found[1].status == "note"
+    assert "sizes" in found[1].detail
 
 
 async def test_a_broker_that_goes_away_has_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, StubBroker(configs=KafkaConnectionError("reset")))
-    with pytest.raises(PublishError, match="went away"):
+    with pytest.raises(BrokerError, match="went away"):
         await check_topics(SETTINGS)
 
 
@@ -235,7 +318,7 @@ async def test_a_refused_topic_is_told_with_those_that_were_made(
 ) -> None:
     name = SETTINGS.dead_letter_topic
     use(monkeypatch, StubBroker(refused={name: (PolicyViolationError, None)}))
-    with pytest.raises(PublishError) as refused:
+    with pytest.raises(BrokerError) as refused:
         await create_topics(SETTINGS, 12, 3)
     assert refused.value.message == (
         f"{name}: PolicyViolationError; {SETTINGS.topic}: made with 12 partitions; "
@@ -248,7 +331,7 @@ async def test_more_replicas_than_brokers_are_told_with_what_to_do(
 ) -> None:
     few = (InvalidReplicationFactorError, "only 1 broker(s) are registered.")
     use(monkeypatch, StubBroker(refused={SETTINGS.topic: few}))
-    with pytest.raises(PublishError) as refused:
+    with pytest.raises(BrokerError) as refused:
         await create_topics(SETTINGS, 12, 3)
     assert refused.value.message == (
         f"{SETTINGS.topic}: InvalidReplicationFactorError: only 1 broker(s) are registered; "

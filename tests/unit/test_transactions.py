@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +17,14 @@ from aiokafka.errors import (
 
 from stream_judge import transactional_sink, transactions
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
+from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, metadata_of
 from stream_judge.outage import Outages
 from stream_judge.progress import Run, State
-from stream_judge.publisher import Partition, throw_away
+from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
-from stream_judge.transactional_sink import TransactionalSink
+from stream_judge.transactional_sink import Shared, TransactionalSink
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import Outcome, OutputRecord
 
@@ -47,6 +47,7 @@ class Producer:
         self.client = Client()
         self.added: list[TopicPartition] = []
         self._txn_manager = SimpleNamespace(maybe_add_partition_to_txn=self.added.append)
+        self._sender = SimpleNamespace(sender_task=None)
 
     async def start(self) -> None: ...
 
@@ -80,6 +81,7 @@ class Broker:
     def __init__(self) -> None:
         self.problem: Exception | None = None
         self.producers: list[Producer] = []
+        self.ids: list[str] = []
         self.tried = 0
         self.seen: list[str] = []
         self.missing: set[str] = set()
@@ -90,7 +92,8 @@ class Broker:
     async def committed(self) -> dict[Partition, Committed]:
         return {(SETTINGS.topic, number): Committed(5, 1) for number in range(2)}
 
-    def open(self, *_: Any, **__: Any) -> Producer:
+    def open(self, *_: Any, transactional_id: str = "", **__: Any) -> Producer:
+        self.ids.append(transactional_id)
         self.producers.append(Producer(self))
         return self.producers[-1]
 
@@ -107,9 +110,14 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 
 async def make_sink(
-    broker: Any, number: int, outages: Outages, settings: KafkaSettings = SETTINGS
+    broker: Any,
+    number: int,
+    outages: Outages,
+    settings: KafkaSettings = SETTINGS,
+    metrics: Metrics | None = None,
 ) -> TransactionalSink:
-    sink = TransactionalSink(settings, broker, broker, (settings.topic, number), 1, outages, {})
+    shared = Shared(settings, broker, broker, outages, metrics or Metrics(), {})
+    sink = TransactionalSink(shared, (settings.topic, number), 1)
     await sink.open()
     return sink
 
@@ -185,6 +193,11 @@ async def test_no_transaction_is_open_while_a_topic_is_waited_for(broker: Broker
     assert outages.names == ["kafka"]
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)
+
+
+async def test_a_partitions_producer_has_the_partitions_id(broker: Broker) -> None:
+    await make_sink(broker, 3, Outages())
+    assert broker.ids == ["stream-judge:product-updates:3"]
 
 
 async def test_an_idle_producer_asks_for_one_topic_and_not_for_all(broker: Broker) -> None:
@@ -455,31 +468,3 @@ async def test_what_this_process_knows_no_better_is_left_as_the_group_has_it(
     assert publisher._memory[place].failed
     # Else a group that has judged nothing yet would look like an old one.
     assert await publisher._remembered({place: begun}, sinks) == {}  # type: ignore[arg-type]
-
-
-class Beyond:
-    """A producer that takes all the time there is to stop."""
-
-    def __init__(self) -> None:
-        self._txn_manager = SimpleNamespace(_transaction_waiter=None)
-        self.closed: list[str] = []
-        self._sender = SimpleNamespace(close=partial(self._close, "sender"))
-        self.client = SimpleNamespace(close=partial(self._close, "client"))
-
-    async def stop(self) -> None:
-        await asyncio.Event().wait()
-
-    async def _close(self, what: str) -> None:
-        self.closed.append(what)
-
-
-async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open() -> None:
-    producer = Beyond()
-    stopping = asyncio.create_task(throw_away(producer, 2.0))
-    await asyncio.sleep(0)
-    stopping.cancel()
-    await asyncio.gather(stopping, return_exceptions=True)
-    assert producer.closed == ["sender", "client"]
-    late = Beyond()
-    await throw_away(late, 0.01)
-    assert late.closed == ["sender", "client"]

@@ -4,6 +4,7 @@ import re
 import threading
 
 import pytest
+from structlog.testing import capture_logs
 
 from stream_judge import exits, watchdog
 from stream_judge.errors import StalledError
@@ -33,9 +34,9 @@ def test_work_without_progress_makes_unready_then_ends() -> None:
     bench = Bench()
     for _ in range(4):
         assert not bench.dog.tick(1.0)
-    assert bench.dog.ready
+    assert bench.dog.stalled is None
     bench.dog.tick(1.0)
-    assert not bench.dog.ready
+    assert bench.dog.stalled == "nothing read for 5 s"
     for _ in range(4):
         assert not bench.dog.tick(1.0)
     assert bench.dog.tick(1.0)
@@ -54,6 +55,36 @@ def test_a_stall_names_the_record_that_is_stuck(stuck: str | None, says: str) ->
     assert re.search(says, bench.stalls[0].message)
 
 
+def test_what_is_stuck_is_logged_once_for_every_time_that_it_makes_unready() -> None:
+    bench = Bench()
+    bench.stuck = "t/0/7"
+    said: list[str | None] = []
+    with capture_logs() as lines:
+        for _ in range(9):
+            bench.dog.tick(1.0)
+            said.append(bench.dog.stalled)
+        assert lines == [
+            {"event": "record_stuck", "place": "t/0/7", "seconds": 5.0, "log_level": "warning"}
+        ]
+        bench.progress += 1
+        bench.dog.tick(1.0)
+        assert bench.dog.stalled is None
+        bench.stuck = None
+        for _ in range(9):
+            bench.dog.tick(1.0)
+    assert said == [None] * 4 + [f"t/0/7 for {seconds} s" for seconds in range(5, 10)]
+    assert [line["event"] for line in lines] == ["record_stuck", "source_stuck"]
+
+
+def test_an_outage_of_half_the_limit_is_no_word_in_the_log() -> None:
+    bench = Bench()
+    bench.outage = True
+    with capture_logs() as lines:
+        for _ in range(9):
+            bench.dog.tick(1.0)
+    assert lines == []
+
+
 def test_progress_begins_anew() -> None:
     bench = Bench()
     for _ in range(5):
@@ -61,7 +92,7 @@ def test_progress_begins_anew() -> None:
             assert not bench.dog.tick(1.0)
         bench.progress += 1
         assert not bench.dog.tick(1.0)
-    assert bench.dog.ready
+    assert bench.dog.stalled is None
     assert bench.stalls == []
 
 
@@ -71,7 +102,7 @@ def test_idleness_and_known_outages_are_no_stall_however_long() -> None:
         setattr(bench, name, name == "outage")
         for _ in range(100):
             assert not bench.dog.tick(1.0)
-        assert bench.dog.ready
+        assert bench.dog.stalled is None
 
 
 def test_a_stuck_loop_ends_the_process_and_a_living_one_does_not() -> None:

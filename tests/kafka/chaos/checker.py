@@ -21,6 +21,7 @@ Headers = Mapping[str, bytes | None]
 #: What each expectation means: copies on the verdict topic, copies on the dead-letter topic.
 EXPECTED: Mapping[str, tuple[int, int]] = {
     "verdict": (1, 0),
+    "unjudgeable": (1, 0),
     "tombstone": (1, 0),
     "both": (1, 1),
     "letter": (0, 1),
@@ -80,11 +81,9 @@ class Terms:
 
     Attributes:
         max_record_bytes: A dead letter that fits leaves nothing out.
-        judged: Whether every sound update has to be judged.
     """
 
     max_record_bytes: int
-    judged: bool = True
 
 
 @dataclass(slots=True)
@@ -102,7 +101,8 @@ class Findings:
         misplaced: Partitions whose committed offset is missing, before the end of their
             records, or past their end, when all was done.
         mistaken: Verdicts that are not of their record: another key, product or revision,
-            a verdict for a tombstone or a tombstone for an update.
+            a verdict for a tombstone or a tombstone for an update, or judged where nothing
+            could be.
         unjudged: Verdicts of sound updates that had to be judged and are not.
         altered: Dead letters that are not the source record's bytes and headers.
         dead_letters: Records with a dead letter.
@@ -201,7 +201,7 @@ def check(
         _check_offsets(behind_last(source), committed, ends, found)
     origin = {entry.place: entry for entry in source}
     if terms is not None:
-        _check_verdicts(origin, verdicts, terms, found)
+        _check_verdicts(origin, verdicts, found)
     _check_letters(origin, letters, terms, found)
     return found
 
@@ -280,7 +280,7 @@ def _check_offsets(
 
 
 def _check_verdicts(
-    origin: Mapping[Place, SourceEntry], verdicts: Sequence[Outcome], terms: Terms, found: Findings
+    origin: Mapping[Place, SourceEntry], verdicts: Sequence[Outcome], found: Findings
 ) -> None:
     for verdict in verdicts:
         entry = origin.get(verdict.place)
@@ -290,7 +290,7 @@ def _check_verdicts(
         if not _answers(verdict, told, entry):
             found.mistaken += 1
             found.say(f"mistaken: {_name(verdict.place)}: {(verdict.value or b'')[:400]!r}")
-        elif terms.judged and entry.expect == "verdict" and told.get("outcome") != "judged":
+        elif entry.expect == "verdict" and told.get("outcome") != "judged":
             found.unjudged += 1
             found.say(f"unjudged: {_name(verdict.place)}: {(verdict.value or b'')[:400]!r}")
 
@@ -301,10 +301,12 @@ def _answers(verdict: Outcome, told: Mapping[str, Any], entry: SourceEntry) -> b
         return False
     if entry.expect == "tombstone" or verdict.value is None:
         return entry.expect == "tombstone" and verdict.value is None
+    if entry.expect != "verdict" and told.get("outcome") != "unjudgeable":
+        return False
     product = told.get("product_id")
     if not isinstance(product, str) or verdict.key != product.encode():
         return False
-    if entry.expect != "verdict":
+    if entry.expect == "both":
         # What cannot be read has no more than a key.
         return True
     update = _read(entry.value)

@@ -13,6 +13,12 @@ from tests.kafka.chaos.logs import started
 from tests.kafka.chaos.proxy import KafkaProxy
 
 _MAX_MESSAGE = "20000000"
+_CONFIG = {
+    "message.max.bytes": _MAX_MESSAGE,
+    "replica.fetch.max.bytes": _MAX_MESSAGE,
+    # Every 10 s by default: most transactions past their time-out would be over by then.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+}
 _ACCOUNT = {
     "security_protocol": "SASL_PLAINTEXT",
     "sasl_mechanism": "PLAIN",
@@ -48,7 +54,7 @@ class StormCluster:
             raise ValueError("accounts are for one node: its workers come through the proxy")
         self.nodes = nodes
         self.proxy: KafkaProxy | None = None
-        config = {"message.max.bytes": _MAX_MESSAGE, "replica.fetch.max.bytes": _MAX_MESSAGE}
+        config = dict(_CONFIG)
         #: Kafka settings with which workers log in.
         self.worker_account: dict[str, str] = {}
         listeners: dict[str, tuple[str, int]] = {}

@@ -17,8 +17,19 @@ from stream_judge.processes import ChildProcess
 _RESTART_S = 0.5
 # What a worker logs when it was assigned partitions; a traceback may name the hook.
 _ASSIGNED = '"event": "partitions_assigned"'
+_ENDED = {signal.SIGTERM: 0, signal.SIGKILL: -signal.SIGKILL}
 #: What a static member is told its name with.
 INSTANCE_ID = "STREAM_JUDGE_KAFKA__INSTANCE_ID"
+
+
+async def in_time(happened: Callable[[], object], seconds: float) -> bool:
+    """Whether it happens within so many seconds; waits until then."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.05)
+    return True
 
 
 class StormWorker:
@@ -32,6 +43,8 @@ class StormWorker:
         self.process = process
         self.lines = lines
         self.frozen = False
+        #: Those that the suite sent while it ran.
+        self.signals: set[int] = set()
 
     @property
     def instance_id(self) -> str:
@@ -47,6 +60,7 @@ class StormWorker:
         """Send a signal, if it is still there."""
         if self.alive:
             os.kill(self.process.pid, number)
+            self.signals.add(number)
         self.frozen = {signal.SIGSTOP: True, signal.SIGCONT: False}.get(
             signal.Signals(number), self.frozen
         )
@@ -58,9 +72,17 @@ class StormWorker:
     @property
     def partitions(self) -> int:
         """How many partitions it was assigned last."""
+        return self._last_assigned("partitions")
+
+    @property
+    def generation(self) -> int:
+        """The group's generation in which that was; 0 before the first."""
+        return self._last_assigned("generation")
+
+    def _last_assigned(self, field: str) -> int:
         for line in reversed(self.lines):
             if _ASSIGNED in line:
-                return int(orjson.loads(line)["partitions"])
+                return int(orjson.loads(line)[field])
         return 0
 
 
@@ -155,6 +177,39 @@ class Crew:
             if time.monotonic() > end:
                 raise TimeoutError(f"worker {worker.number} got no partitions")
             await asyncio.sleep(0.05)
+
+    async def until_settled(self, partitions: int, seconds: float = 60.0) -> None:
+        """Wait until all that are wanted own all partitions between them, in one generation."""
+        if not self.says_it_works:
+            await asyncio.sleep(5.0)
+            return
+        if not await in_time(lambda: self._is_settled(partitions), seconds):
+            raise TimeoutError(f"the group has not settled within {seconds:.0f} s")
+
+    def _is_settled(self, partitions: int) -> bool:
+        members = self.living()
+        return (
+            len(members) >= self.wanted
+            and len({worker.generation for worker in members}) == 1
+            and sum(worker.partitions for worker in members) == partitions
+        )
+
+    async def end(self, worker: StormWorker, number: int = signal.SIGTERM) -> None:
+        """End one by SIGTERM or SIGKILL; it has to end by that, and by nothing else."""
+        worker.signal(number)
+        await self.until_ended(worker, _ENDED[signal.Signals(number)])
+
+    async def until_ended(self, worker: StormWorker, code: int, seconds: float = 60.0) -> None:
+        """Wait until a worker has ended; it has to be with this exit code."""
+        try:
+            found = await asyncio.wait_for(worker.process.wait(), seconds)
+        except TimeoutError as exc:
+            raise TimeoutError(
+                f"worker {worker.number} has not ended within {seconds:.0f} s"
+            ) from exc
+        # Other workers have other codes for what goes wrong.
+        if self.says_it_works and found != code:
+            raise AssertionError(f"worker {worker.number} ended with {found} and not with {code}")
 
     async def supervise(self) -> None:
         """Start a new worker for one that ended, until cancelled."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.kafka.chaos.endings import Codes
 from tests.kafka.chaos.load import SIMPLE, LoadPlan
 from tests.kafka.chaos.storm import Storm
 
@@ -23,6 +24,7 @@ class Fault:
         nodes: Brokers; three for what moves between them.
         own: Whether it needs a cluster of its own: it hurts the broker.
         plan: Changes to the load.
+        load_s: How long the load lasts, however many records it has, seconds.
         env: Environment of the workers.
         kafka: Kafka settings of the workers.
         create: Makes the topics, where not all of them are there from the start.
@@ -32,8 +34,8 @@ class Fault:
         real_model: Whether the model server is a real Triton.
         picture: URL of the n-th update's picture on a picture server's port; without it
             pictures are stand-ins.
-        judged: Whether every sound update has to be judged, not only to have a verdict: an
-            outage never makes one unjudgeable, a seller's host may.
+        exits: Exit codes that workers may end with, beside 0 and the signals that the suite
+            sends: the fault explains them. Of each, what the log of such a worker has to say.
         publishers: Which of the two it can say anything about.
     """
 
@@ -43,6 +45,7 @@ class Fault:
     nodes: int = 1
     own: bool = False
     plan: Mapping[str, Any] = field(default_factory=dict)
+    load_s: float = 40.0
     env: Mapping[str, str] = field(default_factory=dict)
     kafka: Mapping[str, Any] = field(default_factory=dict)
     create: Act | None = None
@@ -51,13 +54,13 @@ class Fault:
     accounts: bool = False
     real_model: bool = False
     picture: Callable[[int, int], str] | None = None
-    judged: bool = True
+    exits: Codes = field(default_factory=dict)
     publishers: tuple[str, ...] = ("transactional", "plain")
 
     def load(self, records: int, port: int = 0) -> LoadPlan:
         """The load of a storm with so many records, pictures on a port."""
         # However many there are: the load lasts long enough for every fault to hit it.
-        pace = records / 40.0
+        pace = records / self.load_s
         given: dict[str, Any] = {"records": records, "per_second": pace, "poison": SIMPLE}
         if (url := self.picture) is not None:
             given["picture"] = lambda number: url(number, port)

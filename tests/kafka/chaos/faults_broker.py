@@ -6,15 +6,24 @@ import asyncio
 import resource
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Literal
 
 from stream_judge.embedded.kafka import KafkaNode
+from stream_judge.exits import LANE_LOST, OFFSETS, PUBLISH
 from tests.kafka.chaos.fault import fault
+from tests.kafka.chaos.load import some_poison, some_urls
 from tests.kafka.chaos.proxy import END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, Rule
 from tests.kafka.chaos.storm import Storm
-from tests.kafka.chaos.topics import create_one, denied_writes
+from tests.kafka.chaos.topics import create_one, denied_writes, limit_records
 
 _TX = ("transactional",)
+# A lone broker can forget what it has confirmed; docs/reliability.md says when.
+_FORGOTTEN = {LANE_LOST: "commit_forgotten"}
+_OFFSETS_GONE = {OFFSETS: "OffsetError"}
+_DENIED = {PUBLISH: "TopicAuthorizationFailedError"}
+_TOO_LARGE = {PUBLISH: "MessageSizeTooLargeError"}
+_TRANSACTION_FAILED = '"event": "transaction_failed"'
 
 
 async def _rule(
@@ -34,6 +43,8 @@ async def _rule(
             if rule.hits == times:
                 break
             await asyncio.sleep(0.1)
+        # The last of them, too.
+        await asyncio.sleep(delay_s)
     proxy.rules.remove(rule)
     if rule.hits < times:
         raise AssertionError(f"the fault has happened {rule.hits} times, not {times}")
@@ -74,7 +85,8 @@ async def produce_answer_lost(storm: Storm) -> None:
 @fault(publishers=_TX)
 async def init_producer_slow(storm: Storm) -> None:
     """Opening a partition's producer takes 2 s, in the hook."""
-    await storm.until(0.2)
+    # A worker that joins on a busy machine takes a while, and something must be left to be done.
+    await storm.until(0.05)
     joining = asyncio.create_task(storm.crew.start())
     # Each partition has one opened, whoever gets it.
     times = min(3, storm.options.partitions)
@@ -91,7 +103,7 @@ async def init_producer_refused(storm: Storm) -> None:
     await joining
 
 
-@fault(own=True)
+@fault(own=True, exits=_FORGOTTEN)
 async def broker_restart(storm: Storm) -> None:
     """The only broker is stopped and started again."""
     await storm.until(0.3)
@@ -102,7 +114,7 @@ async def broker_restart(storm: Storm) -> None:
         await node.start()
 
 
-@fault(own=True)
+@fault(own=True, exits=_FORGOTTEN)
 async def broker_kill(storm: Storm) -> None:
     """kill -9 of the only broker; it comes back with its data."""
     await storm.until(0.3)
@@ -113,7 +125,7 @@ async def broker_kill(storm: Storm) -> None:
         await node.start()
 
 
-@fault(own=True)
+@fault(own=True, exits=_FORGOTTEN)
 async def broker_out_long(storm: Storm) -> None:
     """The only broker is away for 45 s, longer than sessions and deadlines."""
     await storm.until(0.3)
@@ -124,7 +136,7 @@ async def broker_out_long(storm: Storm) -> None:
         await node.start()
 
 
-@fault(own=True)
+@fault(own=True, exits=_FORGOTTEN)
 async def broker_freeze(storm: Storm) -> None:
     """The only broker hangs for 15 s."""
     await storm.until(0.3)
@@ -135,7 +147,7 @@ async def broker_freeze(storm: Storm) -> None:
         node.thaw()
 
 
-@fault(own=True)
+@fault(own=True, exits=_FORGOTTEN)
 async def broker_disk_full(storm: Storm) -> None:
     """The only broker's disk is full: it gives up, and is started when there is room again."""
     await storm.until(0.3)
@@ -197,7 +209,7 @@ async def source_missing(storm: Storm) -> None:
 @fault(create=_without_letters, publishers=_TX)
 async def letters_out(storm: Storm) -> None:
     """The dead-letter topic is away for 20 s while the verdict topic works."""
-    async with storm.fault():
+    async with storm.fault(_TRANSACTION_FAILED):
         await asyncio.sleep(20)
         await storm.create_topics()
 
@@ -205,22 +217,56 @@ async def letters_out(storm: Storm) -> None:
 @fault(create=_without_verdicts, publishers=_TX)
 async def verdicts_out(storm: Storm) -> None:
     """The verdict topic is away for 20 s while the dead-letter topic works."""
-    async with storm.fault():
+    async with storm.fault(_TRANSACTION_FAILED):
         await asyncio.sleep(20)
         await storm.create_topics()
 
 
-@fault(accounts=True)
+async def _denied(storm: Storm, topic: str) -> None:
+    await storm.until(0.3)
+    async with storm.fault(), denied_writes(storm.settings, topic, storm.cluster.worker_account):
+        await asyncio.sleep(20)
+    _ended(storm, PUBLISH)
+
+
+def _ended(storm: Storm, code: int) -> None:
+    """A worker ended with this code."""
+    if not storm.crew.exits.get(str(code)):
+        raise AssertionError(f"no worker ended with {code}: {storm.crew.exits}")
+
+
+@fault(accounts=True, exits=_DENIED)
 async def verdicts_denied(storm: Storm) -> None:
     """The right to write verdicts is taken away for 20 s: workers end and come again."""
+    await _denied(storm, storm.settings.verdict_topic)
+
+
+@fault(accounts=True, exits=_DENIED, plan={"poison_share": 0.05})
+async def letters_denied(storm: Storm) -> None:
+    """The right to write dead letters is taken away for 20 s: workers end and come again."""
+    await _denied(storm, storm.settings.dead_letter_topic)
+
+
+@fault(
+    exits=_TOO_LARGE,
+    plan={"poison": (some_urls, some_poison), "poison_share": 0.1},
+    env={"STREAM_JUDGE_POLICIES": str(Path(__file__).parent / "galleries")},
+    kafka={"max_record_bytes": 32_000},
+)
+async def too_large_for_topic(storm: Storm) -> None:
+    """The output topics take less than workers are told: they end until an operator sees to it."""
+    settings = storm.settings
+    outputs = (settings.verdict_topic, settings.dead_letter_topic)
     await storm.until(0.3)
-    async with storm.fault(), denied_writes(storm.settings, storm.cluster.worker_account):
+    async with storm.fault():
+        # More than a batch of small records, and less than what workers send.
+        await limit_records(settings, outputs, 20_000)
         await asyncio.sleep(20)
-    if not storm.crew.exits.get("75"):
-        raise AssertionError(f"no worker ended with 75: {storm.crew.exits}")
+        _ended(storm, PUBLISH)
+        await limit_records(settings, outputs, settings.max_record_bytes + 10_000)
 
 
-@fault(publishers=_TX)
+@fault(publishers=_TX, exits=_OFFSETS_GONE)
 async def offsets_out_of_range(storm: Storm) -> None:
     """The source loses what was not judged yet; the worker stops until an operator decides."""
     await storm.until(0.3)
@@ -232,14 +278,14 @@ async def offsets_out_of_range(storm: Storm) -> None:
     await asyncio.sleep(storm.settings.transaction_timeout_s)
     await storm.forget_source()
     refused = await storm.crew.start()
-    if await asyncio.wait_for(refused.process.wait(), 60) != 73:
-        raise AssertionError(f"exit code {refused.process.exit_code}, not 73")
+    if await asyncio.wait_for(refused.process.wait(), 60) != OFFSETS:
+        raise AssertionError(f"exit code {refused.process.exit_code}, not {OFFSETS}")
     async with storm.fault():
         storm.crew.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"
         storm.crew.wanted = storm.options.workers
 
 
-@fault(publishers=_TX, env={"STREAM_JUDGE_WINDOW__MAX_RECORDS": "10000"})
+@fault(publishers=_TX, exits=_OFFSETS_GONE, env={"STREAM_JUDGE_WINDOW__MAX_RECORDS": "10000"})
 async def offsets_lost_live(storm: Storm) -> None:
     """The source loses what comes next while workers live; they stop until an operator decides."""
     await storm.until(0.3)
@@ -257,8 +303,8 @@ async def offsets_lost_live(storm: Storm) -> None:
     for worker in workers:
         worker.signal(signal.SIGCONT)
     for worker in workers:
-        if await asyncio.wait_for(worker.process.wait(), 60) != 73:
-            raise AssertionError(f"exit code {worker.process.exit_code}, not 73")
+        if await asyncio.wait_for(worker.process.wait(), 60) != OFFSETS:
+            raise AssertionError(f"exit code {worker.process.exit_code}, not {OFFSETS}")
     async with storm.fault():
         storm.triton.holds = False
         storm.crew.env["STREAM_JUDGE_KAFKA__ON_MISSING_OFFSET"] = "earliest"

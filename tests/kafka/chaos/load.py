@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -45,6 +46,7 @@ class LoadPlan:
         poison: Makers of poison, one of them at random for each poison record.
         poison_share: Share of poison records.
         picture: Picture URL of the n-th sound update.
+        expect: What is to come of it, a key of `checker.EXPECTED`.
         shuffled: Send revisions out of order.
         aborted: Share of transactions that are aborted; None sends outside transactions.
     """
@@ -54,6 +56,7 @@ class LoadPlan:
     poison: Sequence[Callable[[bytes], Update]] = ()
     poison_share: float = 0.02
     picture: Callable[[int], str] = _PICTURE.format
+    expect: Callable[[int], str] = lambda _: "verdict"
     shuffled: bool = False
     aborted: float | None = None
 
@@ -126,6 +129,17 @@ def long_poison(product: bytes) -> Update:
     return Update(product, b"not json " * 20_000, "both")
 
 
+def some_urls(product: bytes) -> Update:
+    """A verdict with all these URLs (policies of `galleries/`) has about 28 kB."""
+    images = [{"url": _PICTURE.format("x" * 3_900) + str(n)} for n in range(7)]
+    return Update(product, event(product, 1, "", images=images))
+
+
+def some_poison(product: bytes) -> Update:
+    """A dead letter of about 25 kB."""
+    return Update(product, b"not json " * 2_500, "both")
+
+
 SIMPLE: tuple[Callable[[bytes], Update], ...] = (not_json,)
 MIXED = (not_json, bad_utf8, null_value, null_key, both_null, bad_without_key, deep, many_urls)
 
@@ -147,6 +161,10 @@ class LoadGenerator:
         self._rng = random.Random(f"load/{seed}")
         #: Records sent so far, those of aborted transactions not among them.
         self.sent = 0
+        #: Transactions that were aborted so far.
+        self.aborted = 0
+        #: Records of each maker of poison.
+        self.poison: Counter[str] = Counter()
 
     def updates(self) -> list[Update]:
         """All records in the order they are sent."""
@@ -159,9 +177,12 @@ class LoadGenerator:
         for number, revision in enumerate(revisions):
             product = b"p-%d" % rng.randrange(products)
             if plan.poison and rng.random() < plan.poison_share:
-                made.append(rng.choice(plan.poison)(product))
+                maker = rng.choice(plan.poison)
+                self.poison[maker.__name__] += 1
+                made.append(maker(product))
             else:
-                made.append(Update(product, event(product, revision, plan.picture(number))))
+                value = event(product, revision, plan.picture(number))
+                made.append(Update(product, value, plan.expect(number)))
         return made
 
     async def run(self) -> None:
@@ -196,6 +217,7 @@ class LoadGenerator:
             await producer.begin_transaction()
             await self._hand_over(producer, [Update(u.key, b"aborted") for u in updates])
             await producer.abort_transaction()
+            self.aborted += 1
             self.sent -= len(updates)
         async with producer.transaction():
             await self._hand_over(producer, updates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 import time
 import uuid
@@ -29,9 +30,10 @@ from tests.kafka.chaos.checker import (
 )
 from tests.kafka.chaos.cluster import StormCluster
 from tests.kafka.chaos.crew import Crew
+from tests.kafka.chaos.endings import Codes, unexplained
 from tests.kafka.chaos.load import TITLE, LoadGenerator, LoadPlan
 from tests.kafka.chaos.logs import read_committed, read_outcomes, read_source
-from tests.kafka.chaos.topics import delete_source
+from tests.kafka.chaos.topics import delete_source, open_transaction_log
 from tests.kafka.chaos.watch import Looks, Watch
 from tests.name_server import NameServer
 
@@ -44,6 +46,8 @@ _WORKER = _HERE / "worker_process.py"
 _MOST_EXITS = 30
 #: How long a storm may go on after its load and faults are over, seconds.
 PATIENCE_S = 120.0
+#: So long after a fault's end a commit has to come, seconds.
+RECOVERY_S = 30.0
 # The coordinator may be moving when all is over.
 _OFFSETS_S = 15.0
 
@@ -81,7 +85,10 @@ class Result:
         recovery_s: See `Watch.recovery_s`.
         held_back_s: See `Watch.held_back_s`.
         seconds: How long it took.
-        exits: How many workers ended with each exit code.
+        exits: How many workers ended with each exit code, before they were stopped in the end.
+        problems: What was not as promised beside what the checker says, in words: that it hangs,
+            a recovery that took too long or could not be measured, and exit codes that the fault
+            does not explain.
     """
 
     fault: str
@@ -92,18 +99,19 @@ class Result:
     held_back_s: float
     seconds: float
     exits: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
         """Whether everything that is promised was kept."""
-        return self.found.sound and not self.hang
+        return self.found.sound and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, all in one level."""
         flat: dict[str, Any] = asdict(self)
         options, found = flat.pop("options"), flat.pop("found")
         kept = {name: options[name] for name in ("seed", "records", "publisher", "partitions")}
-        return {"fault": flat.pop("fault"), **kept, **found, **flat}
+        return {"fault": flat.pop("fault"), **kept, "sound": self.sound, **found, **flat}
 
 
 class HoldingTriton(StubTriton):
@@ -131,13 +139,14 @@ class Storm:
         plan: The load.
         env: Environment of the workers, beside what the storm sets.
         kafka: Their Kafka settings, beside those.
-        judged: Whether every sound update has to be judged, not only to have a verdict.
+        exits: See `Fault`.
         static: Whether the workers are static members of their group.
         real: A real model server to use instead of the stub.
         log: Folder for the workers' logs.
 
     Attributes:
         crew: The workers.
+        load: What is sent.
         triton: The stub of a model server; `latency` says how long it takes.
         real: The real one.
         name: What stands in the names of its topics, group and transactional ids.
@@ -152,7 +161,7 @@ class Storm:
         *,
         env: Mapping[str, str] | None = None,
         kafka: Mapping[str, Any] | None = None,
-        judged: bool = True,
+        exits: Codes | None = None,
         static: bool = False,
         real: EmbeddedTriton | None = None,
         log: Path | None = None,
@@ -178,15 +187,16 @@ class Storm:
             says_it_works=options.publisher not in _PROGRAMS,
             static=static,
         )
-        self._load = LoadGenerator(self.settings, plan, options.partitions, options.seed)
+        self.load = LoadGenerator(self.settings, plan, options.partitions, options.seed)
         self._watch = Watch(cluster, self.settings)
         self._looks = Looks(cluster, self.settings)
         self._loading: asyncio.Task[None] | None = None
         # Source records that were judged before the source lost them.
         self._gone: list[SourceEntry] = []
         # Other workers write other verdicts.
-        terms = Terms(self.settings.max_record_bytes, judged)
-        self._terms = None if options.publisher in _PROGRAMS else terms
+        self._ours = options.publisher not in _PROGRAMS
+        self._terms = Terms(self.settings.max_record_bytes) if self._ours else None
+        self._exits = exits or {}
         self.names = NameServer("shop.test.", ["127.0.0.1"], silent=_NAMELESS)
 
     @property
@@ -195,10 +205,20 @@ class Storm:
         return self._watch.done
 
     @asynccontextmanager
-    async def fault(self) -> AsyncIterator[None]:
-        """A fault that begins and ends; recovery is counted from its end."""
+    async def fault(self, logged: str = "") -> AsyncIterator[None]:
+        """A fault that begins and ends; recovery is counted from its end.
+
+        Args:
+            logged: What a worker has to log meanwhile, or none has met the fault.
+        """
+        before = self._said(logged)
         yield
         self._watch.fault_is_over()
+        if logged and self._ours and self._said(logged) == before:
+            raise AssertionError(f"no worker has met the fault: none has logged {logged}")
+
+    def _said(self, words: str) -> int:
+        return sum(worker.said(words) for worker in self.crew.workers)
 
     async def until(self, share: float, seconds: float = 90.0) -> None:
         """Wait until this share of all records is committed."""
@@ -249,6 +269,7 @@ class Storm:
             create: Makes the topics; by default all of them.
         """
         started = time.monotonic()
+        await open_transaction_log(self.settings)
         await (create(self) if create else self.create_topics())
         server = self.real or self.triton
         await server.start()
@@ -257,12 +278,14 @@ class Storm:
         try:
             problem = await self._blow(act)
         finally:
+            exits = dict(sorted(self.crew.exits.items()))
+            for worker in self.crew.workers:
+                if worker.alive:
+                    worker.signals.add(signal.SIGTERM)
             await self.crew.stop()
             await server.stop()
             self.names.stop()
         found = await self._check(done=not problem)
-        if problem:
-            found.say(problem)
         return Result(
             fault=name,
             options=self.options,
@@ -271,14 +294,22 @@ class Storm:
             recovery_s=self._watch.recovery_s(),
             held_back_s=round(self._watch.held_back_s, 2),
             seconds=round(time.monotonic() - started, 1),
-            exits=dict(sorted(self.crew.exits.items())),
+            exits=exits,
+            problems=self._problems(problem),
         )
+
+    def _problems(self, problem: str) -> list[str]:
+        found = [problem]
+        if self._ours:
+            found += [self._watch.lateness(RECOVERY_S)]
+            found += unexplained(self.crew.workers, self._exits)
+        return [words for words in found if words]
 
     async def _blow(self, act: Callable[[Storm], Awaitable[None]]) -> str:
         """Load and fault, to the end; says why not, if there is none."""
         for _ in range(self.crew.wanted):
             await self.crew.start()
-        self._loading = asyncio.create_task(self._load.run())
+        self._loading = asyncio.create_task(self.load.run())
         works = (self._watch.run, self._looks.run, self.crew.supervise)
         helpers = [asyncio.create_task(work()) for work in works]
         try:

@@ -152,7 +152,20 @@ def test_an_offset_behind_a_marker_is_sound() -> None:
 def test_an_update_that_was_not_judged_is_found() -> None:
     verdicts = changed(VERDICTS, 0, value=verdict("a", 1, "unjudgeable"))
     assert judge(verdicts).broken == {"unjudged": 1}
-    assert judge(verdicts, terms=replace(TERMS, judged=False)).sound
+    assert judge(verdicts, terms=None).sound
+
+
+def test_an_update_that_could_not_be_judged_has_to_be_unjudgeable() -> None:
+    source = [replace(SOURCE[0], expect="unjudgeable")]
+    ends = {"committed": {0: 1}, "ends": {0: 1}, "terms": TERMS}
+
+    def judge_one(value: bytes) -> Findings:
+        return check(source, [Outcome((0, 0), b"a", value, 0)], [], **ends)
+
+    assert judge_one(verdict("a", 1, "unjudgeable")).sound
+    assert judge_one(verdict("a", 1)).broken == {"mistaken": 1}
+    assert judge_one(verdict("a", 2, "unjudgeable")).broken == {"mistaken": 1}
+    assert check(source, [], [], **ends).broken == {"lost": 1, "committed_past": 1}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +176,8 @@ def test_an_update_that_was_not_judged_is_found() -> None:
         (0, {"value": b"v"}),
         (0, {"value": None}),
         (1, {"value": None}),
-        (1, {"key": b"x", "value": verdict("x", None)}),
+        (1, {"value": verdict("b", None)}),
+        (1, {"key": b"x", "value": verdict("x", None, "unjudgeable")}),
         (3, {"key": None}),
         (4, {"value": verdict("d", None)}),
         (4, {"key": b"x"}),
@@ -174,6 +188,7 @@ def test_an_update_that_was_not_judged_is_found() -> None:
         "no JSON",
         "a tombstone for an update",
         "a tombstone for a dead letter",
+        "judged, of a dead letter",
         "another key",
         "no key",
         "a verdict for a tombstone",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
@@ -23,9 +23,47 @@ async def create_one(settings: KafkaSettings, topic: str, partitions: int) -> No
         await admin.close()
 
 
+async def open_transaction_log(settings: KafkaSettings) -> None:
+    """Let the broker make its log of transactions, if it has none yet.
+
+    It takes a busy machine seconds, which no worker's hook has. A broker in use has one.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.bootstrap_servers,
+        transactional_id=f"before-{settings.application}",
+    )
+    try:
+        await producer.start()
+    finally:
+        await producer.stop()
+
+
+async def limit_records(settings: KafkaSettings, topics: Iterable[str], most_bytes: int) -> None:
+    """Let topics take no record, and no batch of records, that is larger."""
+    from confluent_kafka.admin import (
+        AdminClient,
+        AlterConfigOpType,
+        ConfigEntry,
+        ConfigResource,
+        ResourceType,
+    )
+
+    limit = ConfigEntry(
+        "max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET
+    )
+    wanted = [
+        ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit]) for topic in topics
+    ]
+    admin = AdminClient({"bootstrap.servers": settings.bootstrap_servers})
+    for done in admin.incremental_alter_configs(wanted).values():
+        await asyncio.to_thread(done.result, 20)
+
+
 @asynccontextmanager
-async def denied_writes(settings: KafkaSettings, account: Mapping[str, str]) -> AsyncIterator[None]:
-    """Deny an account to write to the verdict topic meanwhile; the rest stays allowed."""
+async def denied_writes(
+    settings: KafkaSettings, topic: str, account: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """Deny an account to write to a topic meanwhile; the rest stays allowed."""
     from confluent_kafka.admin import (
         AclBinding,
         AclBindingFilter,
@@ -38,7 +76,7 @@ async def denied_writes(settings: KafkaSettings, account: Mapping[str, str]) -> 
 
     about = (
         ResourceType.TOPIC,
-        settings.verdict_topic,
+        topic,
         ResourcePatternType.LITERAL,
         f"User:{account['sasl_username']}",
         "*",

@@ -46,7 +46,7 @@ class Watch:
         self._over.append(time.monotonic())
 
     def recovery_s(self) -> float | None:
-        """The longest time from a fault's end to the next commit; None where none was due."""
+        """The longest time from a fault's end to the next commit; None where none came."""
         waits = []
         for over in self._over:
             before = max((done for at, done in self._progress if at <= over), default=0)
@@ -54,6 +54,19 @@ class Watch:
             if after:
                 waits.append(after[0] - over)
         return round(max(waits), 2) if waits else None
+
+    def lateness(self, most_s: float) -> str:
+        """What is wrong with the recovery, in words; empty if it came in time.
+
+        Args:
+            most_s: So long it may take, seconds.
+        """
+        recovery_s = self.recovery_s()
+        if recovery_s is None and self._over:
+            return "no recovery: nothing was left to be committed when the fault ended"
+        if recovery_s is not None and recovery_s > most_s:
+            return f"recovery after {recovery_s:.1f} s, not within {most_s:.0f} s"
+        return ""
 
     def note(self, committed: Mapping[int, int]) -> None:
         """Take down the committed offset of each source partition that has one."""

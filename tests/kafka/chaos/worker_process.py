@@ -5,6 +5,7 @@ Environment: `CHAOS_PICTURES=real` fetches pictures for true; otherwise every UR
 places are "sent" (inside a transaction, before its offsets), "commit" (before it is
 committed), "committed" (before its records are acked), "assign" and "revoke" (inside the
 hooks); what is "kill", "raise" or "sleep=SECONDS".
+`CHAOS_GATE=path`: wait for that file before work begins; what takes seconds to import is there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,7 @@ from stream_judge.images.spec import PixelSpec
 from stream_judge.logs import set_up_logs
 from stream_judge.pipeline import Pipeline
 from stream_judge.settings import read_settings
-from stream_judge.transactions import TransactionalPublisher
+from stream_judge.transactional_sink import TransactionalSink
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -82,8 +85,9 @@ class Accident:
         )
         commit = self._before("commit", producer.commit_transaction)
         producer.commit_transaction = self._after("committed", commit)
-        opened = self._before("assign", TransactionalPublisher.open)
-        TransactionalPublisher.open = opened  # type: ignore[method-assign]
+        # One partition's producer is open by then, and the lanes do not stand yet.
+        opened = self._after("assign", TransactionalSink.open)
+        TransactionalSink.open = opened  # type: ignore[method-assign]
         pipeline.drain = self._before("revoke", pipeline.drain)  # type: ignore[method-assign]
 
     def _before(self, place: str, call: Call) -> Call:
@@ -110,6 +114,10 @@ def main() -> int:
         assembly.ImageLoader = GreyPictures  # type: ignore[misc, assignment]
     if said := os.environ.get("CHAOS_ACCIDENT"):
         Accident(said).install()
+    if gate := os.environ.get("CHAOS_GATE"):
+        print("waiting at the gate", file=sys.stderr, flush=True)  # noqa: T201
+        while not Path(gate).exists():
+            time.sleep(0.02)
     return asyncio.run(worker.run_worker(settings))
 
 

@@ -1,51 +1,32 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
-from stream_judge.demo.feed import Fed
 from stream_judge.demo.readback import Seen
-from stream_judge.demo.report import write_report
-from stream_judge.demo.summary import summarise
+from stream_judge.demo.summary import Summary, summarise
+from tests.unit.demo.shop import bad_event, fed, letter, seen, tombstone, truth, unjudgeable
+
+# What comes of an update that ends as it was drawn to.
+RIGHT = {
+    "judged": [seen(0)],
+    "unjudgeable": [unjudgeable(0)],
+    "dead_letter": [letter(0), bad_event(0)],
+    "tombstone": [tombstone(0)],
+}
 
 
-def fed(line: int, partition: int = 0) -> Fed:
-    event = {"title": f"<b>{line}</b>", "images": [{"url": "http://x/none.jpg"}]}
-    return Fed(line, (partition, line), 1000 + line, event)
-
-
-def seen(line: int, *, relevant: bool = True, dead: bool = False, partition: int = 0) -> Seen:
-    verdict: dict[str, Any] | None = {
-        "outcome": "judged",
-        "verdict": "relevant" if relevant else "not_relevant",
-        "decision": "publish" if relevant else "block",
-        "score": 0.9,
-        "reason": "above_publish",
-    }
-    return Seen(dead, (partition, line), 0, 1100 + line, None if dead else verdict)
-
-
-def truth(relevant: bool) -> dict[str, Any]:
-    values = {"category": "mug", "colour": "red"}
-    return {
-        "relevant": relevant,
-        "expect": "judged",
-        "differs": None if relevant else "colour",
-        "shown": values,
-        "policy": "exact",
-        "product_id": "p",
-        "form": "title",
-        "language": "en",
-    }
+def one(expect: str, records: list[Seen]) -> Summary:
+    return summarise([fed(0)], records, [truth(expect)], 0.0)
 
 
 def test_a_complete_run() -> None:
-    summary = summarise([fed(0), fed(1)], [seen(0), seen(1)], [truth(True), truth(False)], 2.0)
+    lines = [truth(), truth(relevant=False)]
+    summary = summarise([fed(0), fed(1)], [seen(0), seen(1)], lines, 2.0)
     assert summary.delivered
     assert (summary.accuracy, summary.false_publish, summary.false_block) == (0.5, 1, 0)
     assert summary.latency_p50_ms == 100
+    # A wrong verdict is an outcome of the right kind.
+    assert (summary.expected, summary.unexpected, summary.passed) == (2, (), True)
 
 
 @pytest.mark.parametrize(
@@ -60,27 +41,69 @@ def test_a_complete_run() -> None:
 def test_what_goes_wrong_is_counted(
     records: list[Seen], lost: int, duplicates: int, order_breaks: int
 ) -> None:
-    summary = summarise([fed(0), fed(1)], records, [truth(True)] * 2, 0.0)
+    summary = summarise([fed(0), fed(1)], records, [truth()] * 2, 0.0)
     assert (summary.lost, summary.duplicates, summary.order_breaks) == (
         lost,
         duplicates,
         order_breaks,
     )
     assert not summary.delivered
+    assert not summary.passed
 
 
 def test_a_dead_letter_and_its_verdict_are_one_outcome() -> None:
-    verdict = Seen(False, (0, 0), 0, 1100, {"outcome": "unjudgeable", "decision": "review"})
-    summary = summarise([fed(0)], [seen(0, dead=True), verdict], [truth(True)], 0.0)
+    summary = one("dead_letter", [letter(0), bad_event(0)])
     assert (summary.dead_letters, summary.unjudgeable, summary.duplicates) == (1, 0, 0)
 
 
-def test_the_report_escapes_what_sellers_write_and_shows_wrong_ones_first(tmp_path: Path) -> None:
-    entries, records = [fed(0), fed(1)], [seen(0), seen(1)]
-    lines = [truth(True), truth(False)]
-    summary = summarise(entries, records, lines, 0.0)
-    write_report(tmp_path / "r.html", summary, entries, records, lines, tmp_path)
-    page = (tmp_path / "r.html").read_text()
-    assert "<b>1</b>" not in page.split("<body>")[1].split("cards")[1]
-    assert page.index("&lt;b&gt;1") < page.index("&lt;b&gt;0")
-    assert "http" not in page.split("<style>")[0]
+@pytest.mark.parametrize("expect", RIGHT)
+@pytest.mark.parametrize("came", RIGHT)
+def test_every_other_outcome_than_the_expected_one_is_a_mismatch(expect: str, came: str) -> None:
+    summary = one(expect, RIGHT[came])
+    assert summary.delivered
+    assert summary.passed == (expect == came)
+    assert summary.expected == (expect == came)
+    assert len(summary.unexpected) == (expect != came)
+
+
+def test_a_mismatch_names_the_product_what_was_expected_and_what_came() -> None:
+    assert one("judged", [unjudgeable(0)]).unexpected == ("p: judged expected, unjudgeable came",)
+    assert one("tombstone", []).unexpected == ("p: tombstone expected, nothing came",)
+
+
+@pytest.mark.parametrize("record", [letter(0), bad_event(0)])
+def test_a_dead_letter_without_its_verdict_and_the_other_way_round_are_mismatches(
+    record: Seen,
+) -> None:
+    assert one("dead_letter", [record]).expected == 0
+
+
+def test_an_update_that_has_two_kinds_of_outcome_is_a_mismatch() -> None:
+    assert one("judged", [seen(0), tombstone(0)]).expected == 0
+
+
+@pytest.mark.parametrize(
+    ("expect", "record"),
+    [
+        ("unjudgeable", seen(0)),
+        ("unjudgeable", unjudgeable(0, decision="publish")),
+        ("judged", seen(0, relevant=True)),
+    ],
+)
+def test_whatever_is_published_and_does_not_match_is_a_false_publish(
+    expect: str, record: Seen
+) -> None:
+    summary = summarise([fed(0)], [record], [truth(expect, relevant=False)], 0.0)
+    assert summary.false_publish == 1
+
+
+@pytest.mark.parametrize("record", [seen(0, relevant=False), unjudgeable(0, decision="block")])
+def test_a_good_listing_that_is_blocked_is_a_false_block(record: Seen) -> None:
+    assert one("judged", [record]).false_block == 1
+
+
+def test_json_says_which_updates_ended_otherwise_and_tables_have_numbers_alone() -> None:
+    summary = one("judged", [unjudgeable(0)])
+    assert summary.as_dict()["unexpected"] == summary.unexpected
+    assert summary.as_dict()["expected"] == summary.figures()["expected"] == 0
+    assert all(isinstance(value, (int, float)) for value in summary.figures().values())

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import socket
 import sys
 import tempfile
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +33,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository, on a machine where a server could be started."""
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text('{"files": {}}')
     monkeypatch.setattr(triton, "check_platform", lambda: None)
     monkeypatch.setattr(triton, "_make_backends", lambda folder: None)
     (tmp_path / "scratch").mkdir()
@@ -53,6 +58,63 @@ async def test_a_start_that_failed_leaves_the_other_servers_memory(
             await server.start()
         await server.stop()
     assert [path.name for path in memory.iterdir()] == ["sj_triton_8001_a"]
+
+
+async def test_weights_of_another_model_are_not_served(
+    memory: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = repository / "m/1/model.onnx"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    digest = hashlib.sha256(b"Weights").hexdigest()
+    manifest = {"files": {"m/1/model.onnx": digest}}
+    (repository / "manifest.json").write_text(json.dumps(manifest))
+    server = EmbeddedTriton(repository)
+    program(server, monkeypatch, "raise SystemExit('Error: started')")
+    with pytest.raises(EnvironmentProblem, match=r"m/1/model.onnx is not the file that manifest"):
+        await server.start()
+    weights.write_bytes(b"Weights")
+    with pytest.raises(EnvironmentProblem, match="started"):
+        await server.start()
+
+
+async def test_an_edited_configuration_is_served_and_said(
+    memory: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "m").mkdir()
+    (repository / "m/config.pbtxt").write_text("edited")
+    manifest = {"files": {"m/config.pbtxt": "0" * 64}}
+    (repository / "manifest.json").write_text(json.dumps(manifest))
+    lines: list[str] = []
+    server = EmbeddedTriton(repository, on_line=lines.append)
+    program(server, monkeypatch, "raise SystemExit('Error: started')")
+    with pytest.raises(EnvironmentProblem, match="started"):
+        await server.start()
+    assert lines[0].startswith("m/config.pbtxt was edited since the export")
+
+
+async def test_a_stop_is_heard_while_files_are_read(
+    memory: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = threading.Event()
+    heard = threading.Event()
+
+    def slow(_: Path, *, is_stopped: Callable[[], bool]) -> tuple[str, ...]:
+        reading.set()
+        end = time.monotonic() + 10
+        while not is_stopped() and time.monotonic() < end:
+            time.sleep(0.01)
+        if is_stopped():
+            heard.set()
+        return ()
+
+    monkeypatch.setattr(triton, "check_files", slow)
+    starting = asyncio.create_task(EmbeddedTriton(repository).start())
+    assert await asyncio.to_thread(reading.wait, 30)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert await asyncio.to_thread(heard.wait, 15)
 
 
 async def test_backends_that_cannot_be_made_leave_no_folder(

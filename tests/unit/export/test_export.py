@@ -271,6 +271,25 @@ def test_a_full_disk_leaves_the_old_repository(
     assert [path.name for path in former.iterdir()] == ["manifest.json"]
 
 
+@pytest.mark.parametrize("difference", [1.1e-3, float("nan")])
+def test_a_verify_that_fails_leaves_nothing_and_the_old_repository(
+    words: Tokenizer,
+    tmp_path: Path,
+    former: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    difference: float,
+) -> None:
+    # Its own comparison is tested with real graphs; here it finds too much in others.
+    monkeypatch.setattr(exporter, "_write", lambda *args: args[2].mkdir())
+    monkeypatch.setattr("stream_judge.export.verify.largest_difference", lambda *_: difference)
+    checkpoint = checkpoints.write_checkpoint(tmp_path / "made", words)
+    for out in (former, tmp_path / "new"):
+        with pytest.raises(ExportError, match="differs from transformers by .*try --dtype fp32"):
+            export_checkpoint(checkpoint, out, dtype="fp16", verify=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "out"]
+    assert [path.name for path in former.iterdir()] == ["manifest.json"]
+
+
 @pytest.mark.parametrize(("dtype", "each"), [("fp16", 10), ("fp32", 12)])
 def test_a_disk_that_is_too_small_is_said_before_anything_is_done(
     words: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, each: int

@@ -33,9 +33,26 @@ def test_both_are_small_and_the_manifest_tells_the_truth() -> None:
     assert _size(CHECKPOINT) <= LIMIT
     assert _size(repository) <= LIMIT
     manifest = json.loads((repository / "manifest.json").read_text())
-    for name, entry in manifest["files"].items():
-        digest = entry["sha256"] if isinstance(entry, dict) else entry
+    for name, digest in manifest["files"].items():
         assert hashlib.sha256((repository / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_the_repository_holds_what_its_manifest_lists_and_nothing_else() -> None:
+    repository = resource("model_repo")
+    listed = json.loads((repository / "manifest.json").read_text())["files"]
+    # What Python compiles beside the code that Triton runs is nobody's.
+    there = {
+        path.relative_to(repository).as_posix()
+        for path in repository.rglob("*")
+        if not path.is_dir() and "__pycache__" not in path.parts
+    }
+    assert there == {*listed, "manifest.json"}
+
+
+def test_the_kept_checkpoint_in_float32_agrees_with_transformers(tmp_path: Path) -> None:
+    report = export_checkpoint(CHECKPOINT, tmp_path / "exact", dtype="fp32", verify=True)
+    assert report.difference is not None
+    assert report.difference <= 1e-3
 
 
 def test_export_of_the_kept_checkpoint_judges_as_the_repository_does(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +14,25 @@ import torch
 
 from stream_judge.errors import ConfigError
 from stream_judge.training import run as run_module
-from stream_judge.training import schedule as schedule_module
 from stream_judge.training import trainer as trainer_module
 from stream_judge.training.network import NetworkConfig
 from stream_judge.training.run import RunOptions, train_run
+from stream_judge.training.schedule import ENDING, OPENING, SHORT, WHOLE, Mix, Schedule
 from stream_judge.training.vision import Bank
 
-OPTIONS = RunOptions(seed=4, drawings=60, vision_steps=2, steps=4, opening=2, threads=1)
+# Through every mix: one step of the opening, one of short rows, two of whole ones, two at the end.
+OPTIONS = RunOptions(seed=4, drawings=60, vision_steps=2, steps=6, opening=1, ending=2, threads=1)
 
 
 class Stopped(Exception):
     pass
+
+
+class SmallBatches(Schedule):
+    """The schedule with eight episodes in a batch."""
+
+    def mix(self, step: int) -> Mix:
+        return tuple((weight, kind, 8) for weight, kind, _ in super().mix(step))
 
 
 def _lines(path: Path) -> list[dict[str, object]]:
@@ -33,24 +43,36 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     tmp_path: Path, small: NetworkConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer_module, "_EVERY", 1)
-    schedule = schedule_module.Schedule
+    monkeypatch.setattr(trainer_module, "READING_ROWS", 64)
     monkeypatch.setattr(
-        "stream_judge.training.run.Schedule",
-        lambda *lengths: schedule(*lengths, keep_every=2, measure_every=100),
+        run_module,
+        "Schedule",
+        lambda *lengths: SmallBatches(*lengths, keep_every=2, measure_every=100),
     )
     monkeypatch.setattr(trainer_module.Trainer, "measure", lambda self: {"title": 0.5})
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: None)
 
-    def stop_after_two(line: str) -> None:
-        if json.loads(line).get("step") == 3 and json.loads(line)["stage"] == "judge":
-            raise Stopped
+    def stop_after(step: int) -> Callable[[str], None]:
+        def say(line: str) -> None:
+            if json.loads(line).get("step") == step and json.loads(line)["stage"] == "judge":
+                raise Stopped
+
+        return say
 
     whole = train_run(tmp_path / "whole", OPTIONS, say=lambda _: None, network_config=small)
-    with pytest.raises(Stopped):
-        train_run(tmp_path / "cut", OPTIONS, say=stop_after_two, network_config=small)
+    # What takes longest to make, and is the same.
+    (tmp_path / "cut").mkdir()
+    for name in ("bank-train.npz", "bank-dev.npz", "tokenizer.json"):
+        shutil.copy(tmp_path / "whole" / name, tmp_path / "cut")
+    # Before the ending, and inside it.
+    for step in (3, 5):
+        with pytest.raises(Stopped):
+            train_run(tmp_path / "cut", OPTIONS, say=stop_after(step), network_config=small)
     resumed = train_run(tmp_path / "cut", OPTIONS, say=lambda _: None, network_config=small)
 
-    assert any(entry["stage"] == "resume" for entry in _lines(tmp_path / "cut" / "log.jsonl"))
+    log = _lines(tmp_path / "cut" / "log.jsonl")
+    assert [entry["stage"] for entry in log].count("resume") == 2
+    assert [entry["step"] for entry in log if entry["stage"] == "judge"] == [1, 2, 3, 3, 4, 5, 5, 6]
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (resumed / name).read_bytes()
     assert (tmp_path / "whole" / "curve.png").stat().st_size > 1000
@@ -61,6 +83,33 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
             say=lambda _: None,
             network_config=small,
         )
+
+
+def test_the_options_of_these_tests_pass_through_every_mix() -> None:
+    schedule = Schedule(OPTIONS.steps, OPTIONS.opening, OPTIONS.ending)
+    mixes = [schedule.mix(step) for step in range(OPTIONS.steps)]
+    assert mixes == [OPENING, SHORT, WHOLE, WHOLE, ENDING, ENDING]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"steps": 799}, "opening 300 and ending 500 are more than the 799 steps"),
+        ({"steps": 6, "opening": 4, "ending": 3}, "opening 4 and ending 3"),
+        ({"steps": 6, "opening": 7, "ending": 0}, "opening 7 and ending 0"),
+        ({"steps": 4, "opening": 2}, "opening 2 and ending 500"),
+    ],
+)
+def test_an_opening_and_an_ending_that_are_longer_than_the_run_are_refused(
+    given: dict[str, int], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        RunOptions(**given)
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 800}, {"steps": 1, "opening": 0, "ending": 0}])
+def test_an_opening_and_an_ending_may_fill_the_run(given: dict[str, int]) -> None:
+    RunOptions(**given)
 
 
 def _cut(path: str | Path) -> None:
