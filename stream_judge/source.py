@@ -121,7 +121,8 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         return committed
 
     def _assignment(self) -> Any:
-        subscription = self._ensure_consumer()._subscription.subscription
+        # A page that asks for metrics may come before the consumer is there.
+        subscription = None if self._consumer is None else self._consumer._subscription.subscription
         return None if subscription is None else subscription.assignment
 
     async def getmany(self, active_partitions: Any, timeout: float) -> Any:

@@ -327,6 +327,12 @@ async def test_a_hook_that_takes_too_long_says_what_to_look_at(bench: Bench) -> 
     assert bench.fatal[1] is inner
 
 
+async def test_before_there_is_a_consumer_nothing_lags(bench: Bench) -> None:
+    bench.thread._consumer = None
+    assert bench.thread.lag({}) == {}
+    assert await bench.thread._positions() == {}
+
+
 async def test_no_assignment_passes_for_another_of_its_generation(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
