@@ -16,8 +16,8 @@ from tests.kafka.chaos.storm import Result, StormOptions
 
 # Fewer are through before a worker with an accident has joined.
 RECORDS = 600
-# Side by side on one broker: each has topics, a group and workers of its own. The plain publisher is
-# named, and promises less. `broker_kill` is left out as long as it can repeat a record
+# Side by side on one broker: each has topics, a group and workers of its own. The plain publisher
+# is named, and promises less. `broker_kill` is left out as long as it can repeat a record
 # (docs/reliability.md).
 GROUPS = (
     ("kill", "join_before_commit"),
