@@ -15,6 +15,8 @@ import orjson
 from stream_judge.processes import ChildProcess
 
 _RESTART_S = 0.5
+# A worker ends a stop that hangs by itself, 30 s after its drain.
+_STOP_S = 40.0
 # What a worker logs when it was assigned partitions; a traceback may name the hook.
 _ASSIGNED = '"event": "partitions_assigned"'
 _ENDED = {signal.SIGTERM: 0, signal.SIGKILL: -signal.SIGKILL}
@@ -229,7 +231,7 @@ class Crew:
         """Stop all of them, the frozen ones too."""
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
-        await asyncio.gather(*(worker.process.stop(15.0) for worker in self.workers))
+        await asyncio.gather(*(worker.process.stop(_STOP_S) for worker in self.workers))
 
     def _keeper(self, number: int, lines: list[str]) -> Callable[[str], None]:
         path = self._log and self._log.with_name(f"{self._log.name}-{number}.log")
