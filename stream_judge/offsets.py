@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from stream_judge.connection import client_options, connect
+from stream_judge.connection import open_admin, open_consumer
 from stream_judge.errors import OffsetError, StreamJudgeError
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -65,16 +64,11 @@ class GroupOffsets:
         Raises:
             BrokerError: No broker answers.
         """
-        options = client_options(self._settings)
-        self._admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
-        self._reader = AIOKafkaConsumer(**options, group_id=None)
+        self._admin = await open_admin(self._settings)
         try:
-            await connect(self._admin, self._settings)
-            await connect(self._reader, self._settings)
-            # Its inner task must have begun before it can be stopped without an error.
-            await asyncio.sleep(0)
+            self._reader = await open_consumer(self._settings)
         except StreamJudgeError:
-            await self.stop()
+            await self._admin.close()
             raise
 
     async def stop(self) -> None:

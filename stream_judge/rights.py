@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     ConcurrentTransactions,
     GroupCoordinatorNotAvailableError,
@@ -27,7 +26,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from stream_judge.authorized import group_operations, topic_operations
-from stream_judge.connection import client_options, connect
+from stream_judge.connection import open_admin
 from stream_judge.publisher import id_prefix, transactional_id
 from stream_judge.settings import KafkaSettings
 
@@ -119,8 +118,7 @@ async def check_rights(settings: KafkaSettings) -> list[tuple[bool, str]]:
         BrokerError: No broker.
     """
     who = settings.sasl_username or "NAME"
-    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
-    await connect(admin, settings)
+    admin = await open_admin(settings)
     lines = []
     try:
         for right in needed_rights(settings):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.errors import (
     IncompatibleBrokerVersion,
@@ -20,7 +20,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_judge.connection import ask_any, client_options, connect
+from stream_judge.connection import ask_any, open_admin
 from stream_judge.errors import BrokerError
 from stream_judge.findings import Finding, Status
 from stream_judge.settings import KafkaSettings
@@ -66,12 +66,6 @@ def _wanted(settings: KafkaSettings, partitions: int, replication: int) -> list[
     ]
 
 
-async def _admin(settings: KafkaSettings) -> Any:
-    client = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
-    await connect(client, settings)
-    return client
-
-
 async def create_topics(settings: KafkaSettings, partitions: int, replication: int) -> list[str]:
     """Make the topics that are missing; one line for each.
 
@@ -80,7 +74,7 @@ async def create_topics(settings: KafkaSettings, partitions: int, replication: i
     Raises:
         BrokerError: No broker, or it refuses; the message ends with the lines until then.
     """
-    client = await _admin(settings)
+    client = await open_admin(settings)
     lines: list[str] = []
     try:
         there = set(await client.list_topics())
@@ -120,7 +114,7 @@ async def check_topics(settings: KafkaSettings) -> list[Finding]:
     Raises:
         BrokerError: No broker, or it refuses.
     """
-    client = await _admin(settings)
+    client = await open_admin(settings)
     try:
         findings: list[Finding] = []
         for name in (settings.topic, settings.verdict_topic, settings.dead_letter_topic):

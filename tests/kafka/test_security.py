@@ -6,8 +6,6 @@ import asyncio
 import base64
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 import uuid
@@ -40,6 +38,7 @@ from stream_judge.settings import KafkaSettings, read_settings
 from stream_judge.testing import kafka_environment
 from stream_judge.topic_reader import open_reader
 from stream_judge.topics import check_topics, create_topics
+from tests.certificates import make_certificates
 from tests.kafka.chaos.logs import read_outcomes
 from tests.kafka.log import committed, send
 
@@ -55,25 +54,11 @@ class Guarded:
 
     Attributes:
         kafka: The cluster.
-        folder: `ca.pem`, `client.pem` (certificate and key), `token`.
+        folder: `broker.pem`, `client.pem`, each with its key `NAME-pair.pem`; `token`.
     """
 
     kafka: EmbeddedKafka
     folder: Path
-
-
-def make_certificate(folder: Path, name: str) -> None:
-    """A self-signed one for 127.0.0.1: `NAME-cert.pem`, and with its key `NAME.pem`."""
-    if shutil.which("openssl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no openssl: the tests of TLS need it; install it")
-        pytest.skip("no openssl: the tests of TLS need it; install it")
-    key, cert = folder / f"{name}-key.pem", folder / f"{name}-cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    command += ["-keyout", str(key), "-out", str(cert), "-subj", f"/CN={name}"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    (folder / f"{name}.pem").write_text(key.read_text() + cert.read_text())
 
 
 def unsigned_token() -> str:
@@ -89,14 +74,16 @@ async def guarded(
     needs_kafka: None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Guarded]:
     folder = tmp_path_factory.mktemp("tls")
+    make_certificates(folder, "broker", "client")
     for name in ("broker", "client"):
-        make_certificate(folder, name)
+        pair = [(folder / f"{name}{part}.pem").read_text() for part in ("-key", "")]
+        (folder / f"{name}-pair.pem").write_text("".join(pair))
     (folder / "token").write_text(unsigned_token())
     config = {
         "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(folder / "broker.pem"),
+        "ssl.keystore.location": str(folder / "broker-pair.pem"),
         "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": str(folder / "client-cert.pem"),
+        "ssl.truststore.location": str(folder / "client.pem"),
         "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
         "listener.name.scram.sasl.enabled.mechanisms": "SCRAM-SHA-512",
         "listener.name.scram.scram-sha-512.sasl.jaas.config": (
@@ -124,7 +111,7 @@ async def guarded(
 
 def ways(guarded: Guarded) -> dict[str, dict[str, str]]:
     """The settings of each listener."""
-    ca = {"ssl_ca_file": str(guarded.folder / "broker-cert.pem")}
+    ca = {"ssl_ca_file": str(guarded.folder / "broker.pem")}
     return {
         "SCRAM": {
             **ca,
@@ -135,7 +122,7 @@ def ways(guarded: Guarded) -> dict[str, dict[str, str]]:
         "MUTUAL": {
             **ca,
             "security_protocol": "SSL",
-            "ssl_cert_file": str(guarded.folder / "client.pem"),
+            "ssl_cert_file": str(guarded.folder / "client-pair.pem"),
         },
         "BEARER": {
             **ca,
@@ -220,10 +207,10 @@ async def test_a_wrong_password_is_one_clear_line(
 @pytest.mark.parametrize(
     ("listener", "change", "words"),
     [
-        ("SCRAM", {"ssl_ca_file": "client-cert.pem"}, "kafka.ssl_ca_file"),
+        ("SCRAM", {"ssl_ca_file": "client.pem"}, "kafka.ssl_ca_file"),
         ("SCRAM", {"sasl_mechanism": "PLAIN"}, "kafka.sasl_mechanism"),
         ("MUTUAL", {"ssl_cert_file": None}, "kafka.ssl_cert_file"),
-        ("BEARER", {"oauth_token_file": "client-cert.pem"}, "kafka.oauth_ settings"),
+        ("BEARER", {"oauth_token_file": "client.pem"}, "kafka.oauth_ settings"),
         ("PLAINTEXT", {}, "kafka.security_protocol"),
     ],
 )

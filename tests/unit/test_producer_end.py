@@ -12,14 +12,17 @@ from stream_judge.publisher import make_producer, throw_away
 from stream_judge.settings import KafkaSettings
 
 
-async def stuck_producer(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """aiokafka's own, in a transaction whose coordinator it looks for without end."""
+async def stuck_producer(monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event) -> Any:
+    """aiokafka's own, with a record that waits for a coordinator; the search for it has no end."""
     producer = make_producer(KafkaSettings(), transactional_id="t")
 
     async def nothing(*_: Any) -> None: ...
 
     async def partitions(*_: Any) -> set[int]:
         return {0}
+
+    async def close() -> None:
+        closed.set()
 
     async def away(*_: Any) -> int:
         raise NodeNotReadyError
@@ -29,50 +32,42 @@ async def stuck_producer(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("force_metadata_update", nothing),
         ("_wait_on_metadata", partitions),
         ("coordinator_lookup", away),
+        ("close", close),
     ):
         monkeypatch.setattr(producer.client, name, answer)
     producer._txn_manager.set_pid_and_epoch(7, 0)
     monkeypatch.setattr(producer, "_partition", lambda *_: 0)
     await producer.start()
     await producer.begin_transaction()
+    await producer.send("verdicts", b"value")
+    await asyncio.sleep(0.05)
     return producer
 
 
 async def test_no_search_for_a_coordinator_outlives_its_producer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    producer = await stuck_producer(monkeypatch)
     closed = asyncio.Event()
-    monkeypatch.setattr(producer.client, "close", _set(closed))
-    await producer.send("verdicts", b"value")
-    await asyncio.sleep(0.05)
-    async with asyncio.timeout(5):
-        await throw_away(producer)
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0.01)
+    await throw_away(await stuck_producer(monkeypatch, closed))
+    await alone()
     assert closed.is_set()
 
 
 async def test_a_lane_that_ends_while_its_producer_stops_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    producer = await stuck_producer(monkeypatch)
     closed = asyncio.Event()
-    monkeypatch.setattr(producer.client, "close", _set(closed))
-    await producer.send("verdicts", b"value")
-    stopping = asyncio.create_task(throw_away(producer))
+    stopping = asyncio.create_task(throw_away(await stuck_producer(monkeypatch, closed)))
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
-        stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0.01)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    await alone()
     assert stopping.cancelled()
     assert closed.is_set()
 
 
-def _set(event: asyncio.Event) -> Any:
-    async def close() -> None:
-        event.set()
-
-    return close
+async def alone() -> None:
+    """Until no other task is left."""
+    async with asyncio.timeout(5):
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)

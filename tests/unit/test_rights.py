@@ -16,7 +16,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from stream_judge import rights
+from stream_judge import connection, rights
 from stream_judge.rights import check_rights
 from stream_judge.settings import KafkaSettings
 
@@ -69,7 +69,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def wrong(monkeypatch: pytest.MonkeyPatch, admin: StubAdmin, **kafka: Any) -> list[str]:
-    monkeypatch.setattr(rights, "AIOKafkaAdminClient", lambda **_: admin)
+    monkeypatch.setattr(connection, "AIOKafkaAdminClient", lambda **_: admin)
     return [line for ok, line in await check_rights(KafkaSettings(**kafka)) if not ok]
 
 
@@ -158,7 +158,7 @@ async def test_a_connection_that_breaks_once_is_made_again(
     monkeypatch.setattr(rights, "topic_operations", broken)
     monkeypatch.setattr(rights, "_DEADLINE_S", 10)
     monkeypatch.setattr(rights, "_AGAIN_S", 0)
-    monkeypatch.setattr(rights, "AIOKafkaAdminClient", lambda **_: StubAdmin())
+    monkeypatch.setattr(connection, "AIOKafkaAdminClient", lambda **_: StubAdmin())
     lines = await check_rights(KafkaSettings())
     assert not errors
     assert all(ok and "broker" not in line for ok, line in lines)
@@ -189,7 +189,7 @@ async def test_reading_outcomes_back_is_advised_to_who_publishes_transactions(
         return ALL - {"Read"} if name in outputs else ALL
 
     monkeypatch.setattr(rights, "topic_operations", blind)
-    monkeypatch.setattr(rights, "AIOKafkaAdminClient", lambda **_: StubAdmin())
+    monkeypatch.setattr(connection, "AIOKafkaAdminClient", lambda **_: StubAdmin())
     lines = await check_rights(settings)
     assert all(ok for ok, _ in lines)
     missing = [line for _, line in lines if "missing" in line]

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
-from stream_judge import topics
+from stream_judge import connection, topics
 from stream_judge.errors import BrokerError
 from stream_judge.findings import Status
 from stream_judge.settings import KafkaSettings
@@ -110,7 +110,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, broker: StubBroker) -> None:
-    monkeypatch.setattr(topics, "AIOKafkaAdminClient", lambda **_: broker)
+    monkeypatch.setattr(connection, "AIOKafkaAdminClient", lambda **_: broker)
     monkeypatch.setattr(topics, "ask_any", broker.ask)
 
 
