@@ -11,21 +11,13 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import (
-    IllegalOperation,
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    KafkaError,
-    KafkaTimeoutError,
-    ProducerFenced,
-)
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
@@ -43,13 +35,13 @@ from stream_judge.publisher import (
     transactional_id,
 )
 from stream_judge.settings import KafkaSettings
+from stream_judge.transaction_errors import FENCED, code_of, own_error, root_of
 from stream_judge.verdict import Outcome
 
 _log = structlog.get_logger(__name__)
 _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _LOOK_AGAIN_S = 0.2
-_FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +168,7 @@ class TransactionalSink:
             return "gone"
         # Its own markers are missing: nobody else writes them any more. Or another lane's
         # transaction is open before it: then there is nothing to end here, and that lane will.
-        with _own_error(self._producer):
+        with own_error(self._producer):
             await self._producer.begin_transaction()
             for tp, _ in run.places:
                 self._producer._txn_manager.maybe_add_partition_to_txn(tp)
@@ -217,8 +209,8 @@ class TransactionalSink:
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
             except (KafkaError, TimeoutError, OSError) as wrapped:
-                exc = _root(wrapped, self._producer)
-                code = _code_of(exc)
+                exc = root_of(wrapped, self._producer)
+                code = code_of(exc)
                 self._metrics.transaction_failures.labels(code).inc()
                 _log.warning("transaction_failed", run=name_run(run), code=code, error=repr(exc))
                 self._note_failure()
@@ -239,7 +231,7 @@ class TransactionalSink:
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
-        if isinstance(exc, _FENCED):
+        if isinstance(exc, FENCED):
             # If the partition has moved, the group will tell within a heartbeat, and this
             # lane ends. A new producer at once would shut its owner out.
             return self._settings.session_timeout_s / 10
@@ -308,7 +300,7 @@ class TransactionalSink:
             await self._producer.partitions_for(topic)
         place = TopicPartition(*self._partition)
         offset = OffsetAndMetadata(end, metadata_of(self._generation, self._lane, first=first))
-        with _own_error(self._producer):
+        with own_error(self._producer):
             await self._producer.begin_transaction()
             futures = await send_run(self._producer, self._topics, run)
             # All of them, before the offsets go: a commit ignores batches that have failed.
@@ -319,56 +311,3 @@ class TransactionalSink:
                 {place: offset}, self._settings.application
             )
             await self._producer.commit_transaction()
-
-
-@contextmanager
-def _own_error(producer: Any) -> Iterator[None]:
-    """Let a transaction that has failed raise what it failed of.
-
-    aiokafka tells whoever begins, sends or commits behind the failure no more than that there is
-    no transaction: by an error that is none of Kafka's, or by an assertion.
-    """
-    try:
-        yield
-    except (AssertionError, IllegalOperation):
-        found = _sender_error(producer) or _transaction_error(producer)
-        # With no failure behind it, it is a defect.
-        if found is None:
-            raise
-        raise found from found.__cause__
-
-
-def _sender_error(producer: Any) -> BaseException | None:
-    """What ended the task that sends; nothing of its producer works any more."""
-    task = producer._sender.sender_task
-    ended = task is not None and task.done() and not task.cancelled()
-    return task.exception() if ended else None
-
-
-def _transaction_error(producer: Any) -> BaseException | None:
-    """What the producer's last transaction failed of, while it could still be aborted."""
-    waiter = producer._txn_manager._transaction_waiter
-    ended = waiter is not None and waiter.done() and not waiter.cancelled()
-    return waiter.exception() if ended else None
-
-
-def _root(
-    exc: KafkaError | TimeoutError | OSError, producer: Any = None
-) -> KafkaError | TimeoutError | OSError:
-    """What aiokafka's sender met, where it wraps it in an error that says nothing."""
-    if type(exc) is KafkaError and producer is not None:
-        # The copies that it gives to those who wait have no cause.
-        exc = _sender_error(producer) or exc
-    cause = exc.__cause__
-    if type(exc) is KafkaError and isinstance(cause, (KafkaError, TimeoutError, OSError)):
-        return _root(cause)
-    return exc
-
-
-def _code_of(exc: BaseException) -> Literal["fenced", "outage", "refused"]:
-    """Why a transaction failed: in an outage the broker is away, late, or moving something."""
-    if isinstance(exc, _FENCED):
-        return "fenced"
-    if isinstance(exc, KafkaError) and not isinstance(exc, KafkaTimeoutError):
-        return "outage" if exc.retriable else "refused"
-    return "outage"
