@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +25,11 @@ from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from faust.exceptions import AlreadyConfiguredWarning
 from faust.transport.drivers import aiokafka as driver
 
+from stream_judge import source
 from stream_judge.app import build_app
 from stream_judge.errors import OffsetError
 from stream_judge.settings import KafkaSettings
-from stream_judge.source import Hooks, SourceThread, heed_errors, install
+from stream_judge.source import Hooks, SourceThread, end_for_certain, heed_errors, install
 
 FAR, START, NEW = places = [TopicPartition("t", number) for number in range(3)]
 
@@ -270,6 +272,41 @@ async def test_a_coordinator_that_cannot_tell_is_no_group_without_offsets(
         await coordinator._do_fetch_commit_offsets([FAR])
     assert coordinator.dead == dead
     assert (await coordinator._do_fetch_commit_offsets([FAR]))[FAR].offset == 7
+
+
+async def stubborn() -> None:
+    """A routine that takes the cancellation meant for it for another one's, once."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("trouble", ["request", "routine"])
+async def test_a_fetcher_that_is_closed_ends_whatever_it_is_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(source, "_CANCEL_AGAIN_S", 0.01)
+    fetcher, plain = bench.fetcher, bench.fetcher.close
+    task = asyncio.create_task(asyncio.sleep(60) if trouble == "request" else stubborn())
+    await asyncio.sleep(0)
+    if trouble == "request":
+        fetcher._pending_tasks.add(task)
+        # aiokafka's own way ends whoever closes it.
+        with pytest.raises(asyncio.CancelledError):
+            await plain()
+        fetcher._pending_tasks = {asyncio.create_task(asyncio.sleep(60))}
+    else:
+        await bench.until(fetcher._fetch_task.cancel)
+        fetcher._fetch_task = task
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(closing := asyncio.create_task(plain())), 0.05)
+        closing.cancel()
+        fetcher._fetch_task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+    requests, routine = list(fetcher._pending_tasks), fetcher._fetch_task
+    end_for_certain(fetcher)
+    await asyncio.wait_for(fetcher.close(), 1)
+    assert all(found.done() for found in (*requests, routine))
 
 
 async def test_a_seek_that_a_rebalance_overtook_says_nothing_of_the_new_assignment(
