@@ -11,7 +11,7 @@ does. Only the last: the next transaction of a producer begins behind the marker
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,11 +52,8 @@ class Run:
 
     def wrote(self, record: Any) -> bool:
         """Whether a record at one of the places is the run's: a log can have been cut since."""
-        headers = dict(record.headers)
-        topic, partition, offset = (headers.get(name) for name in SOURCE_HEADERS)
-        return (topic, partition) == (self.source[0].encode(), b"%d" % self.source[1]) and (
-            offset is not None and offset.isdigit() and self.begin <= int(offset) < self.end
-        )
+        offset = source_offset(record, self.source)
+        return offset is not None and self.begin <= offset < self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ class Progress:
         before: What the group had committed when the lane began.
         run: The last confirmed run; None in a lane that has published nothing.
         failed: Whether the lane met a failure behind it.
+        attempt: The run behind it, where its records were confirmed and its end was not.
     """
 
     position: int
@@ -76,6 +74,7 @@ class Progress:
     before: Committed | None
     run: Run | None = None
     failed: bool = False
+    attempt: Run | None = None
 
     def is_own(self, found: Committed | None) -> bool:
         """Whether the group's offset is the lane's own, or the one from before it.
@@ -96,6 +95,15 @@ class Progress:
         """Whether somebody has to look for what was confirmed."""
         stands = found is not None and found.offset == self.position
         return self.is_forgotten(found) or (self.failed and stands and self.is_own(found))
+
+    def confirmed_to(self, found: Committed | None) -> int:
+        """The offset up to which group or lane know of outcomes.
+
+        Args:
+            found: What the group has committed.
+        """
+        offset = 0 if found is None else found.offset
+        return max(offset, self.position) if self.is_own(found) else offset
 
     def resume_at(self, found: Committed | None, state: State) -> int | None:
         """The offset at which the partition goes on.
@@ -122,6 +130,15 @@ def places_of(sent: Iterable[Any]) -> tuple[tuple[TopicPartition, int], ...]:
     """
     last = {TopicPartition(found.topic, found.partition): found.offset for found in sent}
     return tuple(sorted(last.items()))
+
+
+def source_offset(record: Any, source: Partition) -> int | None:
+    """Offset of the source record that an outcome is of; None: it is no outcome of the source."""
+    headers = dict(record.headers)
+    topic, partition, offset = (headers.get(name) for name in SOURCE_HEADERS)
+    if (topic, partition) != (source[0].encode(), b"%d" % source[1]):
+        return None
+    return int(offset) if offset is not None and offset.isdigit() else None
 
 
 class OutcomeReader:
@@ -156,6 +173,31 @@ class OutcomeReader:
                 # One whose fetching has failed for good finds nothing any more.
                 await self.stop()
                 raise
+
+    async def source_offsets(
+        self, places: Mapping[TopicPartition, int], source: Partition
+    ) -> dict[TopicPartition, int | None]:
+        """Offsets of the source records that outcomes at some places are of, decided or not.
+
+        Args:
+            places: Offset by partition.
+            source: The source partition; None is the answer for what is not of it.
+
+        Raises:
+            KafkaError: The broker does not tell.
+            TimeoutError: Nor within five seconds.
+        """
+        async with asyncio.timeout(_LOOK_S):
+            reader = await self._connected("read_uncommitted")
+            try:
+                reader.assign(list(places))
+                found = {tp: await _record_at(reader, tp, places[tp]) for tp in places}
+            finally:
+                await reader.stop()
+        return {
+            tp: None if record is None else source_offset(record, source)
+            for tp, record in found.items()
+        }
 
     async def stop(self) -> None:
         """Disconnect."""

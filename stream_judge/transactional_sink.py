@@ -3,7 +3,8 @@
 After any failed transaction the producer is thrown away. A time-out, too, can look like being
 shut out; sequence numbers of a failed batch are not given back; and an answer that was lost may
 have been a success. Only the committed offset, read after a new producer was opened, tells what
-happened; and the broker can forget what it has confirmed (`progress.py`).
+happened; and the broker can forget what it has confirmed (`progress.py`), or leave open what it
+calls ended (`open_transactions.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from aiokafka.structs import OffsetAndMetadata
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of
+from stream_judge.open_transactions import OpenTransactions
 from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
 from stream_judge.publisher import (
@@ -42,6 +44,8 @@ _log = structlog.get_logger(__name__)
 _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _LOOK_AGAIN_S = 0.2
+# Of a run whose end is not known: what stands before it in the log may not be this worker's to end.
+_LOOKS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Shared:
         settings: Broker, topics, group, time-outs.
         offsets: The group's.
         outcomes: Looks for what was confirmed.
+        open_transactions: Knows what was left open.
         outages: Told while the broker is out.
         metrics: Counts.
         memory: Of this process, for all partitions that it ever owned; a lane keeps its own up.
@@ -60,6 +65,7 @@ class Shared:
     settings: KafkaSettings
     offsets: GroupOffsets
     outcomes: OutcomeReader
+    open_transactions: OpenTransactions
     outages: Outages
     metrics: Metrics
     memory: dict[Partition, Progress]
@@ -80,11 +86,12 @@ class TransactionalSink:
         self._memory = shared.memory
         self._lane = secrets.token_hex(4)
         self._progress = Progress(-1, self._lane, None)
-        # The last run whose sends were confirmed.
+        # The run under way, once its sends are confirmed.
         self._sent: Run | None = None
         self._settings = shared.settings
         self._offsets = shared.offsets
         self._outcomes = shared.outcomes
+        self._open_transactions = shared.open_transactions
         self._partition = partition
         self._generation = generation
         self._topics = topics_of(shared.settings)
@@ -132,6 +139,59 @@ class TransactionalSink:
             progress = replace(progress, run=former.run)
         self._keep(progress)
 
+    async def settle(self, found: Committed | None) -> None:
+        """End what former producers of the partition have left open.
+
+        Args:
+            found: What the group has committed, asked for since the sink was opened.
+        """
+        progress = self._memory.get(self._partition)
+        if progress is None:
+            await self._settle(Progress(-1, "", None), found)
+        else:
+            self._memory[self._partition] = await self._settle(progress, found)
+
+    async def _settle(self, progress: Progress, found: Committed | None) -> Progress:
+        """End what is open, all of a run in one way; the progress without an attempt."""
+        left = await self._open_transactions.of(self._producer._txn_manager.producer_id)
+        known = progress.confirmed_to(found)
+        if left:
+            offsets = await self._outcomes.source_offsets(left, self._partition)
+            confirmed = {
+                tp for tp, offset in offsets.items() if offset is not None and offset < known
+            }
+            await self._end(confirmed, "commit")
+            left = {tp: offset for tp, offset in left.items() if tp not in confirmed}
+        attempt = progress.attempt
+        if attempt is not None and known < attempt.end and progress.is_own(found):
+            # A part of it can have its markers: those of a commit, if it was the last word.
+            decided = tuple(place for place in attempt.places if place[0] not in left)
+            if decided and await self._is_there(replace(attempt, places=decided)):
+                await self._end(left, "commit")
+                return replace(progress, position=attempt.end, run=attempt, attempt=None)
+        await self._end(left, "abort")
+        return replace(progress, attempt=None)
+
+    async def _end(self, partitions: Collection[TopicPartition], how: str) -> None:
+        """Commit or abort what the partition's producers have open."""
+        if not partitions:
+            return
+        places = sorted(f"{tp.topic}/{tp.partition}" for tp in partitions)
+        _log.warning("transaction_left_open", partition=self._part, places=places, ended_by=how)
+        producer = self._producer
+        with own_error(producer):
+            await producer.begin_transaction()
+            for tp in sorted(partitions):
+                producer._txn_manager.maybe_add_partition_to_txn(tp)
+            await (producer.commit_transaction if how == "commit" else producer.abort_transaction)()
+
+    async def _is_there(self, run: Run) -> bool:
+        for _ in range(_LOOKS):
+            if (state := await self._outcomes.look_for(run)) != "open":
+                return state == "there"
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return False
+
     async def resume_at(self, found: Committed | None) -> int | None:
         """Where the partition goes on, as far as this process knows; None: it does not.
 
@@ -158,25 +218,16 @@ class TransactionalSink:
         return offset
 
     async def _look_for(self, run: Run) -> State:
-        """Whether a confirmed run can be read; where nothing is decided, it is ended anew."""
+        """Whether a confirmed run can be read; its own markers are there by now."""
         if not run.places:
             return "there"
-        if (state := await self._outcomes.look_for(run)) != "open":
-            return state
-        ends = await self._offsets.ranges({(tp.topic, tp.partition) for tp, _ in run.places})
-        if any(ends[tp.topic, tp.partition][1] <= offset for tp, offset in run.places):
-            return "gone"
-        # Its own markers are missing: nobody else writes them any more. Or another lane's
-        # transaction is open before it: then there is nothing to end here, and that lane will.
-        with own_error(self._producer):
-            await self._producer.begin_transaction()
-            for tp, _ in run.places:
-                self._producer._txn_manager.maybe_add_partition_to_txn(tp)
-            await self._producer.commit_transaction()
-        while True:
-            if (state := await self._outcomes.look_for(run)) != "open":
-                return state
+        while (state := await self._outcomes.look_for(run)) == "open":
+            ends = await self._offsets.ranges({(tp.topic, tp.partition) for tp, _ in run.places})
+            if any(ends[tp.topic, tp.partition][1] <= offset for tp, offset in run.places):
+                return "gone"
+            # Another lane's transaction is open before it.
             await asyncio.sleep(_LOOK_AGAIN_S)
+        return state
 
     async def publish(self, run: Sequence[Outcome]) -> None:
         """See `Sink.publish`.
@@ -208,6 +259,10 @@ class TransactionalSink:
                     return
                 async with asyncio.timeout(self._settings.transaction_deadline_s):
                     await self._transact(run, end)
+            except asyncio.CancelledError:
+                # The partition's next lane has to see what became of the run.
+                self._note_failure()
+                raise
             except (KafkaError, TimeoutError, OSError) as wrapped:
                 exc = root_of(wrapped, self._producer)
                 code = code_of(exc)
@@ -262,10 +317,13 @@ class TransactionalSink:
             if found is not None and offset == end and found.lane == self._lane:
                 # Only the answer was lost.
                 self._confirm(end, self._sent)
+            self._amend(await self._settle(self._progress, found))
             progress = self._progress
             if offset == progress.position or progress.is_forgotten(found):
                 begin = await self._resume_at(progress, found)
                 if begin == progress.position:
+                    if begin == end and offset != end:
+                        await self._transact((), end)
                     return begin == end
                 if begin not in (None, offset):
                     await self._transact((), begin)
@@ -282,19 +340,25 @@ class TransactionalSink:
         raise LaneLostError(f"{name_run(run)}: {problem}")
 
     def _confirm(self, position: int, run: Run | None) -> None:
-        self._keep(replace(self._progress, position=position, run=run, failed=False))
+        self._keep(replace(self._progress, position=position, run=run, failed=False, attempt=None))
 
     def _note_failure(self) -> None:
-        failed = replace(self._progress, failed=True)
+        sent = self._sent
+        attempt = sent if sent is not None and sent.end > self._progress.position else None
+        self._amend(replace(self._progress, failed=True, attempt=attempt))
+
+    def _amend(self, progress: Progress) -> None:
         # The partition's next lane may be there already.
         if self._memory.get(self._partition) is self._progress:
-            self._memory[self._partition] = failed
-        self._progress = failed
+            self._memory[self._partition] = progress
+        self._progress = progress
 
     def _keep(self, progress: Progress) -> None:
         self._progress = self._memory[self._partition] = progress
 
     async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
+        if run:
+            self._sent = None
         # Whoever waits for one topic inside a transaction holds up the readers of the others.
         for topic in sorted({self._topics[o.destination] for found in run for o in found.outputs}):
             await self._producer.partitions_for(topic)

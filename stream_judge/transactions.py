@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from stream_judge.errors import PublishError
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, start_offsets
+from stream_judge.open_transactions import OpenTransactions
 from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress
 from stream_judge.publisher import Partition, Sink
@@ -50,6 +51,7 @@ class TransactionalPublisher:
         self._metrics = metrics or Metrics()
         self._offsets = GroupOffsets(settings)
         self._outcomes = OutcomeReader(settings)
+        self._open_transactions = OpenTransactions(settings)
         # Of all partitions that this process ever owned.
         self._memory: dict[Partition, Progress] = {}
 
@@ -71,6 +73,7 @@ class TransactionalPublisher:
             self._settings,
             self._offsets,
             self._outcomes,
+            self._open_transactions,
             self._outages,
             self._metrics,
             self._memory,
@@ -81,8 +84,12 @@ class TransactionalPublisher:
         }
         try:
             await _gather(sink.open for sink in sinks.values())
-            # Only now: former owners are shut out, what they left open is decided.
+            # Only now: former owners are shut out, and what they left open the broker has ended.
             committed = await self._offsets.committed()
+            # All at once: they share the broker's answer, and few have anything to end.
+            await _gather(
+                (partial(sink.settle, committed.get(p)) for p, sink in sinks.items()), len(sinks)
+            )
             ranges = await self._offsets.ranges(sinks)
             known = committed | await self._remembered(committed, sinks)
             starts = start_offsets(known, ranges, generation, self._settings.on_missing_offset)
@@ -135,11 +142,14 @@ class TransactionalPublisher:
         """Disconnect; the sinks are their lanes' to close."""
         await self._offsets.stop()
         await self._outcomes.stop()
+        await self._open_transactions.stop()
 
 
-async def _gather(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
+async def _gather(
+    works: Iterable[Callable[[], Awaitable[None]]], at_a_time: int = _AT_A_TIME
+) -> None:
     """Do all of them, some at a time; then raise the first error there was."""
-    gate = asyncio.Semaphore(_AT_A_TIME)
+    gate = asyncio.Semaphore(at_a_time)
 
     async def one(work: Callable[[], Awaitable[None]]) -> None:
         async with gate:

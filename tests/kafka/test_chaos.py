@@ -16,9 +16,8 @@ from tests.kafka.chaos.storm import Result, StormOptions
 
 # Fewer are through before a worker with an accident has joined.
 RECORDS = 600
-# Side by side on one broker: each has topics, a group and workers of its own. The plain publisher
-# is named, and promises less. `broker_kill` is left out as long as it can repeat a record
-# (docs/reliability.md).
+# Side by side on one broker, but for one that kills its own: each has topics, a group and workers
+# of its own. The plain publisher is named, and promises less.
 GROUPS = (
     ("kill", "join_before_commit"),
     ("kill_inside", "end_txn_answer_lost"),
@@ -27,6 +26,7 @@ GROUPS = (
     ("hook_assign_raises", "transaction_timeout"),
     ("triton_crash", "kill plain"),
     ("init_producer_refused", "resolver_out", "upstream_aborts"),
+    ("broker_kill",),
 )
 AT_LEAST_ONCE = {"repeated", "order_breaks"}
 

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from aiokafka.producer.transaction_manager import TransactionState
 
 from stream_judge.errors import LaneLostError, OffsetError
-from stream_judge.publisher import Partition, Sink, make_producer
+from stream_judge.offsets import Committed
+from stream_judge.publisher import Partition, Sink, make_producer, send_run, topics_of
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
+from stream_judge.transactional_sink import TransactionalSink
 from stream_judge.transactions import TransactionalPublisher
 from stream_judge.verdict import Outcome, OutputRecord
 from tests.kafka.chaos.logs import read_outcomes
@@ -94,6 +97,33 @@ async def test_what_a_former_owner_left_open_is_aborted(
     assert await places(settings) == [(0, 0), (0, 1)]
     await old.close()
     await new.close()
+
+
+@pytest.mark.parametrize(("confirmed", "left"), [(2, [(0, 0), (0, 1)]), (0, [])])
+async def test_what_a_broker_left_open_is_committed_only_if_it_was_confirmed(
+    settings: KafkaSettings,
+    publisher: TransactionalPublisher,
+    confirmed: int,
+    left: list[tuple[int, int]],
+) -> None:
+    sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    assert isinstance(sink, TransactionalSink)
+    producer = sink._producer
+    await producer.begin_transaction()
+    for future in await send_run(producer, topics_of(settings), run(settings, [0, 1])):
+        await future
+    opened = await publisher._open_transactions.of(producer._txn_manager.producer_id)
+    assert list(opened.values()) == [0, 0], "two keys, two partitions"
+    # Its client takes the transaction for ended; the leader of the partition knows better.
+    producer._txn_manager._transition_to(TransactionState.ABORTING_TRANSACTION)
+    producer._txn_manager.complete_transaction()
+    await sink.settle(Committed(confirmed, 0))
+    assert await places(settings) == left
+    assert await publisher._open_transactions.of(producer._txn_manager.producer_id) == {}
+    # And it goes on with what is not there.
+    await sink.publish(run(settings, [0, 1] if not left else [2]))
+    assert await places(settings) == [(0, 0), (0, 1), *([(0, 2)] if left else [])]
+    await sink.close()
 
 
 async def test_an_answer_that_was_lost_is_found_in_the_offset(

@@ -91,6 +91,22 @@ def test_where_a_partition_goes_on(
     assert Progress(9, "mine", before, RUN).resume_at(found, state) == offset
 
 
+@pytest.mark.parametrize(
+    ("found", "offset"),
+    [
+        # The lane knows better than its group, and another owner better than the lane.
+        (mine(7), 9),
+        (BEFORE, 9),
+        (mine(11), 11),
+        (Committed(12, 2, lane="other"), 12),
+        (Committed(7, 2, lane="other"), 7),
+        (None, 0),
+    ],
+)
+def test_outcomes_are_known_of_up_to_an_offset(found: Committed | None, offset: int) -> None:
+    assert Progress(9, "mine", BEFORE).confirmed_to(found) == offset
+
+
 def test_a_transaction_is_looked_for_by_its_last_record_in_each_partition() -> None:
     sent = [
         SimpleNamespace(topic=tp.topic, partition=0, offset=o) for tp, o in ((B, 7), (A, 3), (A, 4))
@@ -213,6 +229,15 @@ async def test_outcomes_on_every_topic_are_looked_for() -> None:
     LOGS[B] = Log([], 0)
     READERS.clear()
     assert await look_for(RUN) == "open"
+
+
+async def test_whose_outcomes_are_open_is_read_from_them() -> None:
+    LOGS[A] = Log([], 6, aborted=[record(3)])
+    LOGS[B] = Log([record(0, FOREIGN)], 2)
+    reader = OutcomeReader(KafkaSettings())
+    assert await reader.source_offsets({A: 3, B: 0}, RUN.source) == {A: 8, B: None}
+    assert await reader.source_offsets({A: 4}, RUN.source) == {A: None}
+    assert [found.stopped for found in READERS] == [True, True]
 
 
 async def test_a_reader_that_fails_or_stands_still_is_not_used_again(

@@ -114,6 +114,10 @@ class Group:
     async def committed(self) -> dict[Any, Committed]:
         return {(SETTINGS.topic, 0): Committed(5, 1)}
 
+    async def of(self, producer_id: int) -> dict[Any, int]:
+        """Nothing is open."""
+        return {}
+
 
 async def sink_on(
     producers: Producers, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
@@ -121,7 +125,7 @@ async def sink_on(
     monkeypatch.setattr(transactional_sink, "make_producer", producers.make)
     monkeypatch.setattr(transactional_sink, "_FIRST_PAUSE_S", 0.0)
     group: Any = Group()
-    shared = Shared(SETTINGS, group, group, Outages(), metrics, {})
+    shared = Shared(SETTINGS, group, group, group, Outages(), metrics, {})
     sink = TransactionalSink(shared, (SETTINGS.topic, 0), 1)
     await sink.open()
     await sink.begin_at(5, Committed(5, 1))

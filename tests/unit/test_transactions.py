@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,7 +47,9 @@ class Producer:
         self.broker = broker
         self.client = Client()
         self.added: list[TopicPartition] = []
-        self._txn_manager = SimpleNamespace(maybe_add_partition_to_txn=self.added.append)
+        self._txn_manager = SimpleNamespace(
+            maybe_add_partition_to_txn=self.added.append, producer_id=1000
+        )
         self._sender = SimpleNamespace(sender_task=None)
 
     async def start(self) -> None: ...
@@ -63,6 +66,7 @@ class Producer:
             raise self.broker.problem
 
     async def send(self, topic: str, **_: Any) -> asyncio.Future[Any]:
+        self.broker.sent.append(topic)
         sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         sent.set_result(SimpleNamespace(topic=topic, partition=0, offset=self.broker.tried))
         return sent
@@ -72,7 +76,11 @@ class Producer:
         self.broker.offsets += [found.offset for found in offsets.values()]
 
     async def commit_transaction(self) -> None:
+        self.broker.end(self, "commit")
         self.broker.on_commit()
+
+    async def abort_transaction(self) -> None:
+        self.broker.end(self, "abort")
 
 
 class Broker:
@@ -84,13 +92,34 @@ class Broker:
         self.ids: list[str] = []
         self.tried = 0
         self.seen: list[str] = []
+        self.sent: list[str] = []
         self.missing: set[str] = set()
         self.metadata: list[str] = []
         self.offsets: list[int] = []
         self.on_commit: Callable[[], None] = lambda: None
+        # Where transactions are open, of which source offset; and how some of them were ended.
+        self.left_open: dict[TopicPartition, tuple[int, int]] = {}
+        self.ended: list[tuple[str, list[TopicPartition]]] = []
 
     async def committed(self) -> dict[Partition, Committed]:
         return {(SETTINGS.topic, number): Committed(5, 1) for number in range(2)}
+
+    async def of(self, producer_id: int) -> dict[TopicPartition, int]:
+        assert producer_id == 1000
+        return {tp: offset for tp, (offset, _) in self.left_open.items()}
+
+    async def source_offsets(
+        self, places: dict[TopicPartition, int], source: Partition
+    ) -> dict[TopicPartition, int]:
+        assert source == (SETTINGS.topic, 0)
+        return {tp: self.left_open[tp][1] for tp in places}
+
+    def end(self, producer: Producer, how: str) -> None:
+        if producer.added:
+            self.ended.append((how, sorted(producer.added)))
+        for tp in producer.added:
+            del self.left_open[tp]
+        producer.added.clear()
 
     def open(self, *_: Any, transactional_id: str = "", **__: Any) -> Producer:
         self.ids.append(transactional_id)
@@ -116,10 +145,15 @@ async def make_sink(
     settings: KafkaSettings = SETTINGS,
     metrics: Metrics | None = None,
 ) -> TransactionalSink:
-    shared = Shared(settings, broker, broker, outages, metrics or Metrics(), {})
+    shared = Shared(settings, broker, broker, broker, outages, metrics or Metrics(), {})
     sink = TransactionalSink(shared, (settings.topic, number), 1)
     await sink.open()
     return sink
+
+
+def attach(publisher: TransactionalPublisher, broker: Any) -> None:
+    """Let a publisher ask the broker all that it asks."""
+    publisher._offsets = publisher._outcomes = publisher._open_transactions = broker
 
 
 def run_of(number: int, offset: int = 5) -> list[Outcome]:
@@ -245,7 +279,7 @@ async def test_lanes_open_only_once_their_starts_can_be_read(
     monkeypatch.setattr(broker, "committed", committed)
     monkeypatch.setattr(broker, "ranges", ranges, raising=False)
     publisher = TransactionalPublisher(SETTINGS.model_copy(update={"on_missing_offset": "latest"}))
-    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
+    attach(publisher, broker)
     sinks = await publisher.open([place], 2)
     assert (asked, set(sinks)) == (4, {place})
     # Nothing had to be committed: nothing is waited for.
@@ -334,16 +368,107 @@ async def test_a_lane_whose_last_outcomes_were_lost_ends_and_passes_none_over(
     assert sink._producer is None
 
 
-async def test_a_confirmed_run_that_nobody_ends_is_ended_anew(
+async def test_a_confirmed_run_waits_for_what_others_have_open_before_it(
     broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactional_sink, "_LOOK_AGAIN_S", 0.0)
     sink = await lane_behind(broker, 5)
     memory.offset, memory.states = own(sink, 6), ["open", "open", "there"]
-    before = broker.tried
     await sink.publish(run_of(0, 6))
-    assert broker.producers[-1].added == [(SETTINGS.verdict_topic, 0)]
-    assert (broker.tried - before, broker.offsets) == (2, [7])
+    assert (broker.ended, broker.offsets) == ([], [7])
+
+
+VERDICTS, LETTERS = TopicPartition("verdicts", 0), TopicPartition("letters", 0)
+
+
+@pytest.mark.parametrize(
+    ("left_open", "ended"),
+    [
+        # Of a run that was confirmed, and whose markers are missing.
+        ({VERDICTS: (3, 5)}, [("commit", [VERDICTS])]),
+        # Of one that was not: it is sent again.
+        ({VERDICTS: (3, 6), LETTERS: (0, 6)}, [("abort", [LETTERS, VERDICTS])]),
+    ],
+)
+async def test_what_a_broker_calls_ended_and_left_open_is_ended_before_anything_is_sent(
+    broker: Broker, memory: Memory, left_open: Any, ended: Any
+) -> None:
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["there"]
+    broker.left_open = dict(left_open)
+    await sink.publish(run_of(0, 6))
+    assert (broker.ended, broker.offsets) == (ended, [7])
+
+
+async def failed_behind(broker: Broker, memory: Memory) -> TransactionalSink:
+    """A lane whose last commit got no answer, and that has no producer any more."""
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["there"]
+
+    def unanswered() -> None:
+        raise TimeoutError
+
+    broker.on_commit = unanswered
+    publishing = asyncio.create_task(sink.publish(run_of(0, 6)))
+    async with asyncio.timeout(1):
+        while sink._producer is not None or sink._progress.attempt is None:
+            await asyncio.sleep(0)
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    assert sink._progress.attempt == sink._memory[SETTINGS.topic, 0].attempt
+    broker.on_commit = lambda: None
+    broker.offsets.clear()
+    memory.asked.clear()
+    return sink
+
+
+@pytest.mark.parametrize(
+    ("states", "left_open", "ended"),
+    [
+        # It was aborted: it comes again.
+        (["gone", "there"], {}, []),
+        # It was committed, and the group has forgotten that: what is open shares its fate, the
+        # offset is committed alone.
+        (["there", "there"], {}, []),
+        (["there", "there"], {LETTERS: (0, 6)}, [("commit", [LETTERS])]),
+        # Others' transactions are open before it, for a while or for too long.
+        (["open", "there", "there"], {}, []),
+        (["open"] * 25 + ["there"], {}, []),
+        # All of it is open: then nobody has decided.
+        (["there"], {VERDICTS: (3, 6)}, [("abort", [VERDICTS])]),
+    ],
+)
+@pytest.mark.parametrize("who", ["the lane", "the next lane"])
+async def test_a_run_whose_end_is_not_known_is_sent_again_only_if_it_is_not_there(
+    broker: Broker,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    who: str,
+    states: list[State],
+    left_open: Any,
+    ended: Any,
+) -> None:
+    monkeypatch.setattr(transactional_sink, "_LOOK_AGAIN_S", 0.0)
+    sink = await failed_behind(broker, memory)
+    attempt = sink._progress.attempt
+    assert attempt is not None
+    # The run's records lie on the topics of this test.
+    places = ((VERDICTS, 3), (LETTERS, 0)) if LETTERS in left_open else ((VERDICTS, 3),)
+    sink._amend(replace(sink._progress, attempt=replace(attempt, places=places)))
+    memory.states, broker.left_open = list(states), dict(left_open)
+    there = "there" in states[:-1]
+    if who == "the lane":
+        await sink.publish(run_of(0, 6))
+        assert broker.offsets == [7], "once, alone or with the run"
+        assert len(broker.sent) == (2 if there else 3)
+    else:
+        shared = Shared(SETTINGS, broker, broker, broker, Outages(), Metrics(), sink._memory)  # type: ignore[arg-type]  # all that is asked
+        lane = TransactionalSink(shared, (SETTINGS.topic, 0), 2)
+        await lane.open()
+        await lane.settle(memory.offset)
+        assert await lane.resume_at(memory.offset) == (7 if there else 6)
+        assert sink._memory[SETTINGS.topic, 0].attempt is None
+    assert (broker.ended, memory.states) == (ended, [])
 
 
 async def test_a_run_that_the_log_has_lost_is_not_waited_for(
@@ -433,7 +558,7 @@ async def test_an_assignment_begins_behind_what_was_confirmed_and_forgotten(
 
     monkeypatch.setattr(transactions, "TransactionalSink", Sink)
     publisher = TransactionalPublisher(SETTINGS)
-    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
+    attach(publisher, broker)
     memory.offset = Committed(5, 1)
     sinks = await publisher.open([place], 1)
     await sinks[place].publish(run_of(0))
@@ -458,7 +583,7 @@ async def test_what_this_process_knows_no_better_is_left_as_the_group_has_it(
     place = (SETTINGS.topic, 0)
     begun = memory.offset = Committed(0, 1, first=True)
     publisher = TransactionalPublisher(SETTINGS)
-    publisher._offsets = publisher._outcomes = broker  # type: ignore[assignment]  # all that is asked
+    attach(publisher, broker)
     sinks = await publisher.open([place], 1)
     broker.problem = NotEnoughReplicasError()
     publishing = asyncio.create_task(sinks[place].publish(run_of(0, 0)))

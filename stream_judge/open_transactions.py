@@ -1,0 +1,245 @@
+"""What a producer has left open in the output topics, as the partitions' leaders know it.
+
+Opening a transactional producer ends what its id had left open. But a lone Apache Kafka 4.3 broker
+that died inside a transaction can call it ended, when it is back, without having written its
+markers: the records stay open, and the next marker of the same producer decides them together with
+its own. The leaders tell which they are (DescribeProducers, KIP-664; brokers from 2.8 on).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    TaggedFields,
+)
+
+from stream_judge.connection import client_options
+from stream_judge.publisher import topics_of
+from stream_judge.settings import KafkaSettings
+
+_log = structlog.get_logger(__name__)
+_AGAIN_S = 0.1
+# A partition that has no leader for so long is out of order: nothing can be written there either.
+_PATIENCE_S = 3.0
+
+
+class _Response(Response):  # type: ignore[misc]
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", CompactString("utf-8")),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("open_from", Int64),
+                                ("tags", TaggedFields),
+                            ),
+                        ),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _RequestV0(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = _Response
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(
+                ("name", CompactString("utf-8")),
+                ("partitions", CompactArray(Int32)),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
+    API_KEY = 61
+
+    def __init__(self, partitions: list[TopicPartition]) -> None:
+        numbers: dict[str, list[int]] = defaultdict(list)
+        for tp in partitions:
+            numbers[tp.topic].append(tp.partition)
+        self._topics: list[Any] = [(topic, found, {}) for topic, found in numbers.items()]
+
+    def build(self, request_struct_class: type[_RequestV0]) -> _RequestV0:
+        return request_struct_class(self._topics, {})
+
+
+class OpenTransactions:
+    """Asks the leaders of the output partitions; one answer serves all lanes that wait for it.
+
+    Args:
+        settings: Broker and topics.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._admin: Any = None
+        self._lock = asyncio.Lock()
+        # Calls, and how many of them came before the last answer was asked for.
+        self._calls = self._served = 0
+        self._found: dict[int, dict[TopicPartition, int]] = {}
+
+    async def of(self, producer_id: int) -> dict[TopicPartition, int]:
+        """The first offset a producer has open in each partition where it has one; give a deadline.
+
+        What is not open by now, after the producer was opened, is decided. A broker that does not
+        know the question, or an account that may not read a topic, leaves it unanswered: nothing
+        is found there.
+
+        Raises:
+            KafkaError: A broker does not tell.
+        """
+        self._calls += 1
+        call = self._calls
+        async with self._lock:
+            # An answer that was asked for before this call may be older than the producer.
+            if self._served < call:
+                served = self._calls
+                try:
+                    self._found = await self._ask()
+                except (KafkaError, OSError):
+                    await self.stop()
+                    raise
+                self._served = served
+            return dict(self._found.get(producer_id, {}))
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.close()
+
+    async def _ask(self) -> dict[int, dict[TopicPartition, int]]:
+        if self._admin is None:
+            self._admin = await self._connected()
+        found: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
+        until = asyncio.get_running_loop().time() + _PATIENCE_S
+        left: set[TopicPartition] | None = None
+        while left is None or left:
+            leaders, left = await self._leaders(left)
+            for node, partitions in leaders.items():
+                left |= await self._ask_leader(node, partitions, found)
+            if left and asyncio.get_running_loop().time() > until:
+                _log.warning("open_transactions_unknown", partitions=_named(left))
+                break
+            if left:
+                await asyncio.sleep(_AGAIN_S)
+        return found
+
+    async def _leaders(
+        self, wanted: set[TopicPartition] | None
+    ) -> tuple[dict[int, list[TopicPartition]], set[TopicPartition]]:
+        """Partitions by leader, and those that have none; None wants all."""
+        topics = sorted(topics_of(self._settings).values())
+        request = MetadataRequest(topics, allow_auto_topic_creation=False)
+        answer = await self._admin._send_request(request)
+        self._admin._client.cluster.update_metadata(answer)
+        leaders: dict[int, list[TopicPartition]] = defaultdict(list)
+        left = set()
+        # A topic that is not there has no partitions.
+        for topic in answer.to_object()["topics"]:
+            for row in topic["partitions"]:
+                tp = TopicPartition(topic["topic"], row["partition"])
+                if wanted is not None and tp not in wanted:
+                    continue
+                if row["leader"] < 0:
+                    left.add(tp)
+                else:
+                    leaders[row["leader"]].append(tp)
+        return leaders, left
+
+    async def _ask_leader(
+        self,
+        node: int,
+        partitions: list[TopicPartition],
+        found: dict[int, dict[TopicPartition, int]],
+    ) -> set[TopicPartition]:
+        """Add to what is found; the partitions that have to be asked for again."""
+        try:
+            answer = await self._admin._send_request(_DescribeProducers(partitions), node)
+        except IncompatibleBrokerVersion:
+            return set()
+        except KafkaError as exc:
+            if not exc.retriable:
+                raise
+            return set(partitions)
+        again, denied = set(), []
+        for topic, rows, _ in answer.topics:
+            for number, code, _, producers, _ in rows:
+                tp = TopicPartition(topic, number)
+                error = for_code(code)
+                if error is TopicAuthorizationFailedError:
+                    denied.append(tp)
+                elif code and error.retriable:
+                    again.add(tp)
+                elif code:
+                    raise error(f"producers of {tp.topic}/{tp.partition}")
+                for producer_id, *_, open_from, _ in producers or ():
+                    if open_from >= 0:
+                        found[producer_id][tp] = open_from
+        if denied:
+            _log.warning("open_transactions_unreadable", partitions=_named(denied))
+        return again
+
+    async def _connected(self) -> Any:
+        admin = AIOKafkaAdminClient(**client_options(self._settings))
+        try:
+            await admin.start()
+        except BaseException:
+            await admin.close()
+            raise
+        # A client that follows no topic asks for all of the cluster's, every five minutes.
+        admin._client.set_topics([self._settings.verdict_topic])
+        return admin
+
+
+def _named(partitions: Iterable[TopicPartition]) -> list[str]:
+    return sorted(f"{tp.topic}/{tp.partition}" for tp in partitions)
