@@ -10,6 +10,7 @@ from aiokafka.errors import (
     IllegalOperation,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    InvalidTxnState,
     KafkaError,
     KafkaTimeoutError,
     ProducerFenced,
@@ -53,7 +54,17 @@ def _transaction_error(producer: Any) -> BaseException | None:
 def root_of(
     exc: KafkaError | TimeoutError | OSError, producer: Any = None
 ) -> KafkaError | TimeoutError | OSError:
-    """What aiokafka's sender met, where it wraps it in an error that says nothing."""
+    """What aiokafka's sender met, where it says so in an error that does not.
+
+    Args:
+        exc: What a call of the producer raised.
+        producer: The one that raised it.
+    """
+    if isinstance(exc, InvalidTxnState) and producer is not None:
+        # Where one partition is refused none is added; what is sent to the others all the same is
+        # no part of a transaction to the broker.
+        found = _transaction_error(producer)
+        return found if isinstance(found, KafkaError) else exc
     if type(exc) is KafkaError and producer is not None:
         # The copies that it gives to those who wait have no cause.
         exc = _sender_error(producer) or exc

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    InvalidTxnState,
     KafkaConnectionError,
     KafkaError,
     ProducerFenced,
@@ -24,6 +25,7 @@ from stream_judge.outage import Outages
 from stream_judge.publisher import make_producer
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
+from stream_judge.transaction_errors import code_of, root_of
 from stream_judge.transactional_sink import Shared, TransactionalSink
 from stream_judge.verdict import Outcome, OutputRecord
 
@@ -195,3 +197,17 @@ async def test_an_assertion_without_a_failed_transaction_stays_a_defect(
     with pytest.raises(AssertionError, match="key or value"):
         await sink.publish([Outcome(record, "judged", "above_publish", "publish", (neither,))])
     assert failures(metrics) == {}
+
+
+async def test_a_partition_beside_a_refused_one_tells_of_the_refusal() -> None:
+    producer = make_producer(SETTINGS, transactional_id="id")
+    producer._closed = True
+    producer._txn_manager.set_pid_and_epoch(1, 0)
+    exc = InvalidTxnState()
+    assert root_of(exc, producer) is exc
+    producer._txn_manager.begin_transaction()
+    assert root_of(exc, producer) is exc
+    refuse(producer)
+    found = root_of(exc, producer)
+    assert isinstance(found, TopicAuthorizationFailedError)
+    assert code_of(found) == "refused"
