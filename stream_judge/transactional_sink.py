@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
@@ -111,8 +111,12 @@ class TransactionalSink:
         )
         try:
             await producer.start()
-        except BaseException:
+        except BaseException as exc:
             await self._throw_away(producer)
+            if isinstance(exc, AssertionError) and producer.client.get_random_node() is None:
+                # A broker that was frozen names none when it wakes, not even itself, and aiokafka
+                # takes that for a defect.
+                raise NodeNotReadyError("the cluster names no broker") from exc
             raise
         # A client that follows no topic asks for all of the cluster's, every five minutes; and
         # the first run need not wait. Dead letters are rare, and their topic is added then.

@@ -35,6 +35,10 @@ SETTINGS = KafkaSettings()
 class Client:
     def __init__(self) -> None:
         self.topics: set[str] = set()
+        self.nodes = 1
+
+    def get_random_node(self) -> int | None:
+        return self.nodes or None
 
     def set_topics(self, topics: Iterable[str]) -> None:
         self.topics = set(topics)
@@ -88,6 +92,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.problem: Exception | None = None
+        self.out: str | None = None
         self.producers: list[Producer] = []
         self.ids: list[str] = []
         self.tried = 0
@@ -227,6 +232,36 @@ async def test_no_transaction_is_open_while_a_topic_is_waited_for(broker: Broker
     assert outages.names == ["kafka"]
     publishing.cancel()
     await asyncio.gather(publishing, return_exceptions=True)
+
+
+@pytest.mark.parametrize("nodes", [0, 1])
+async def test_a_cluster_that_names_no_broker_is_out(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    outages = Outages()
+    sink = await make_sink(broker, 0, outages)
+    await sink.begin_at(5, Committed(5, 1))
+    await sink.close()
+
+    async def start(producer: Producer) -> None:
+        producer.client.nodes = nodes
+        assert broker.out is None, "Did we not perform bootstrap?"
+
+    broker.out = "out"
+    monkeypatch.setattr(Producer, "start", start)
+    publishing = asyncio.create_task(sink.publish(run_of(0)))
+    if nodes:
+        # Then it is a defect.
+        with pytest.raises(AssertionError, match="bootstrap"):
+            await publishing
+        return
+    async with asyncio.timeout(1):
+        while len(broker.producers) < 6:
+            await asyncio.sleep(0)
+    assert outages.names == ["kafka"]
+    broker.out = None
+    await asyncio.wait_for(publishing, 1)
+    assert broker.offsets == [6]
 
 
 async def test_a_partitions_producer_has_the_partitions_id(broker: Broker) -> None:

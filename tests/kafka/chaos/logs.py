@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NodeNotReadyError
 
 from stream_judge.settings import KafkaSettings
 from tests.kafka.chaos.checker import Outcome, SourceEntry
@@ -128,4 +129,7 @@ async def _partitions(reader: AIOKafkaConsumer, topic: str) -> list[int]:
         if numbers:
             return sorted(numbers)
         await asyncio.sleep(0.1)
+    if reader._client.get_random_node() is None:
+        # A broker that has just woken names none, not even itself; its topics are all there.
+        raise NodeNotReadyError("the cluster names no broker")
     return []
