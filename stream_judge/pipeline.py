@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from stream_judge.dead_letter_limit import DeadLetterLimit
-from stream_judge.errors import LaneLostError
+from stream_judge.errors import BrokenInvariantError, LaneLostError
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
 from stream_judge.publisher import Partition, Sink
@@ -53,6 +53,8 @@ class _Lane:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
     dead: bool = False
+    # The offset behind the last record taken in.
+    behind: int = 0
 
 
 class Pipeline:
@@ -127,7 +129,8 @@ class Pipeline:
             generation: The assignment it was fetched under.
 
         Returns:
-            False if that assignment has ended: the new owner gets the record.
+            False if that assignment has ended: the new owner gets the record. Also for one that
+            comes twice, or out of order; that is fatal: what a lane takes in it publishes.
         """
         key = (record.topic, record.partition, generation)
         async with self._room:
@@ -135,6 +138,14 @@ class Pipeline:
             lane = self._lanes.get(key)
             if lane is None or lane.dead:
                 return False
+            if record.offset < lane.behind:
+                self._on_fatal(
+                    BrokenInvariantError(
+                        f"{record.place} came behind offset {lane.behind - 1}, in one assignment"
+                    )
+                )
+                return False
+            lane.behind = record.offset + 1
             self._count(1, record.size)
         task = asyncio.create_task(self._work(record))
         lane.entries.append(_Entry(record, ack, task, time.monotonic()))

@@ -270,6 +270,9 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
         """Open the lanes before Faust seeks and fetches."""
+        # A member that had no partitions gave none up, and so is not held up yet. What Faust took
+        # of these before it has sought them would come again behind the seek, in the same lanes.
+        self._hold_up()
         hooks: Hooks = self.app.stream_judge
         numbers = {tp.partition for tp in assigned if tp.topic == hooks.topic}
         # Faust drops messages of another generation than this; but a member that only joins anew
@@ -292,14 +295,18 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
         except Exception as exc:  # noqa: BLE001 - aiokafka swallows what a hook raises
             hooks.fatal(TimeoutError(_late(hooks)) if limit.expired() else exc)
 
-    async def _give_up(self, revoked: Any) -> None:
-        if not revoked or self.should_stop:
-            return
-        # Nothing new may enter while the window empties. Only here, inside a rebalance, are
-        # Faust's own brakes harmless: what they drop is fetched again by the next owner.
+    def _hold_up(self) -> None:
+        # Only inside a rebalance are Faust's own brakes harmless: what they drop is fetched again,
+        # by the next owner, or behind the seek; and Faust lets go of them when it has sought.
         self.stop_flow()
         self.app.flow_control.suspend()
         self.app.flow_control.clear()
+
+    async def _give_up(self, revoked: Any) -> None:
+        if not revoked or self.should_stop:
+            return
+        # Nothing new may enter while the window empties.
+        self._hold_up()
         left = await self.app.stream_judge.drain()
         await self.maybe_wait_for_commit_to_finish()
         committed = await self.force_commit()

@@ -9,7 +9,12 @@ import pytest
 from structlog.testing import CapturingLogger
 
 from stream_judge import pipeline as pipeline_module
-from stream_judge.errors import DeadLetterLimitError, LaneLostError, PublishError
+from stream_judge.errors import (
+    BrokenInvariantError,
+    DeadLetterLimitError,
+    LaneLostError,
+    PublishError,
+)
 from stream_judge.events import SourceRecord
 from stream_judge.metrics import Metrics
 from stream_judge.pipeline import Pipeline
@@ -128,6 +133,27 @@ async def test_a_run_waits_a_moment_for_records_under_way() -> None:
     asyncio.get_running_loop().call_later(0.01, bench.gate(1).set)
     await asyncio.sleep(0.1)
     assert [len(run) for run in bench.publisher.runs] == [2]
+    await bench.pipeline.drain(0)
+
+
+async def test_a_record_that_comes_twice_in_one_assignment_is_fatal_and_not_published() -> None:
+    bench = Bench()
+    for offset in (5, 7):
+        assert await bench.submit(offset)
+    # Markers of transactions are offsets, too; and a new assignment begins anew.
+    assert await bench.submit(0, partition=1)
+    assert bench.fatal == []
+    for offset in (5, 6, 7):
+        assert await bench.submit(offset) is False
+    assert [type(exc) for exc in bench.fatal] == [BrokenInvariantError] * 3
+    assert "product-updates/0/5 came behind offset 7" in str(bench.fatal[0])
+    for offset in (5, 7):
+        bench.gate(offset).set()
+    await settle()
+    assert bench.published() == [(0, 5), (0, 7)]
+    await bench.pipeline.drain(0)
+    bench.assign(2)
+    assert await bench.submit(5, generation=2)
     await bench.pipeline.drain(0)
 
 

@@ -456,3 +456,24 @@ async def test_a_partition_of_which_nothing_was_taken_lags_from_where_it_is_read
     await bench.thread._seek_to_committed()
     bench.state(FAR).lso = 1_003
     assert bench.app.consumer.lag({}) == {FAR: 3}
+
+
+@pytest.mark.parametrize("had", [set(), {FAR}])
+async def test_nothing_is_taken_before_a_partition_is_sought_also_by_who_had_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, had: set[TopicPartition]
+) -> None:
+    consumer, app = bench.app.consumer, bench.app
+    held: list[bool] = []
+
+    async def note(*_: Any) -> None:
+        held.append(not consumer.flow_active and not app.flow_control.is_active())
+
+    # Of the rest of a rebalance this needs no more than that Faust lets go when it has sought.
+    monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", note)
+    app.stream_judge = replace(app.stream_judge, assign=note)
+    for assigned in (had, {FAR, NEW}):
+        consumer.resume_flow()
+        app.flow_control.resume()
+        await consumer.on_partitions_assigned(assigned, 1)
+    assert held == [True] * 4
+    assert bench.fatal == []
