@@ -94,6 +94,13 @@ class SourceThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         heed_errors(self._consumer._coordinator)
         end_for_certain(self._consumer._fetcher)
 
+    def close(self) -> None:
+        """Nothing: the thread closes its consumer when it stops.
+
+        Faust calls this of a rebalance that meets it while it stops, and would close there what is
+        the thread's in another event loop, which then waits for it without end.
+        """
+
     async def seek_to_committed(self) -> Any:
         """Seek every partition to its committed offset, also to 0.
 
@@ -270,6 +277,10 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
         """Open the lanes before Faust seeks and fetches."""
+        if self.should_stop:
+            # Nothing would come into them, and nobody would close them.
+            await super().on_partitions_assigned(assigned, generation_id)
+            return
         # A member that had no partitions gave none up, and so is not held up yet. What Faust took
         # of these before it has sought them would come again behind the seek, in the same lanes.
         self._hold_up()

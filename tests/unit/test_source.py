@@ -477,3 +477,23 @@ async def test_nothing_is_taken_before_a_partition_is_sought_also_by_who_had_non
         await consumer.on_partitions_assigned(assigned, 1)
     assert held == [True] * 4
     assert bench.fatal == []
+
+
+async def test_a_rebalance_while_it_stops_opens_nothing_and_closes_nothing_elsewhere(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = bench.app.consumer
+    asked: list[Any] = []
+
+    async def note(*given: Any) -> None:
+        asked.append(given)
+
+    bench.app.stream_judge = replace(bench.app.stream_judge, assign=note)
+    for service in (bench.app, consumer):
+        monkeypatch.setattr(type(service), "should_stop", True)
+    # Faust's own, whole: it calls the thread's `close`.
+    await consumer.on_partitions_revoked({FAR})
+    await consumer.on_partitions_assigned({FAR}, 3)
+    assert (asked, bench.fatal) == ([], [])
+    # The thread's own stop closes it, in the thread.
+    assert bench.consumer._closed is False
