@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from stream_judge.processes import ChildProcess, free_port
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import kafka_environment
-from stream_judge.topics import create_topics
+from stream_judge.topics import check_topics, create_topics
 from tests.kafka.log import send
 from tests.kafka.test_operators import publish_dead_letters, source
 
@@ -76,12 +77,17 @@ async def test_a_broker_in_the_foreground_ends_when_it_is_told(needs_kafka: None
     assert codes == [0, 0]
 
 
-async def exit_code_after(number: signal.Signals) -> int:
-    """Of a broker that has served, after a signal."""
+async def test_three_brokers_in_the_foreground_keep_three_copies(needs_kafka: None) -> None:
+    assert await exit_code_after(signal.SIGTERM, nodes=3) == 0
+
+
+async def exit_code_after(number: signal.Signals, nodes: int = 1) -> int:
+    """Of brokers that have served, after a signal."""
     port = free_port()
     lines: list[str] = []
-    broker = ChildProcess([*COMMAND, "kafka", "--port", str(port)], env=None, on_line=lines.append)
-    await broker.start()
+    command = [*COMMAND, "kafka", "--port", str(port), "--nodes", str(nodes)]
+    brokers = ChildProcess(command, env=None, on_line=lines.append)
+    await brokers.start()
     try:
         for _ in range(600):
             if any("kafka_ready" in line for line in lines):
@@ -90,9 +96,30 @@ async def exit_code_after(number: signal.Signals) -> int:
         else:
             pytest.fail("\n".join(lines))
         settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}")
-        await create_topics(settings, 1, 1)
+        await create_topics(settings, 1, nodes)
         await send(settings, [(b"k", b"1", 0)])
-        os.kill(broker.pid, number)
-        return await asyncio.wait_for(broker.wait(), 60)
+        said = [f.detail for f in await check_topics(settings) if f.status == "ok"]
+        assert f"{settings.topic}: 1 partitions, {nodes} replicas" in said
+        os.kill(brokers.pid, number)
+        return await asyncio.wait_for(brokers.wait(), 60)
     finally:
-        await broker.stop(5.0)
+        await brokers.stop(5.0)
+
+
+async def test_the_demo_runs_on_a_real_broker_with_transactions(
+    needs_kafka: None, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    # The shipped model and a Triton of its own: it needs no settings.
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("demo", "--kafka", "--events", "24", "--json", "--report", str(report)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 240)
+    assert process.returncode == 0, err.decode()
+    found = orjson.loads(out)
+    assert (found["events"], found["lost"], found["duplicates"]) == (24, 0, 0)
+    assert (found["order_breaks"], found["expected"]) == (0, 24)
+    assert report.stat().st_size > 0
