@@ -22,6 +22,7 @@ from stream_judge.settings import KafkaSettings
 
 # Of an administrative request: a broker that is asked in vain is given up before a person is.
 _ADMIN_MS = 10_000
+_CANCEL_AGAIN_S = 0.1
 
 
 def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
@@ -137,6 +138,32 @@ async def ask_any(client: Any, request: Any) -> Any:
                 raise
             error = exc
     raise error
+
+
+def end_for_certain(fetcher: Any) -> None:
+    """Let closing a consumer's fetcher end it.
+
+    While it gives up an assignment it can take its own cancellation for that of a request, and go
+    on; and a request that it cancels raises that in whoever closes it, as if that one had been
+    cancelled. Either way Faust's thread would never say that it has stopped, and a lane would end.
+
+    Args:
+        fetcher: aiokafka's, of a started consumer.
+    """
+    close = fetcher.close
+
+    async def closing() -> None:
+        task = fetcher._fetch_task
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+        requests, fetcher._pending_tasks = fetcher._pending_tasks, set()
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await close()
+
+    fetcher.close = closing
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:

@@ -34,7 +34,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from stream_judge.connection import client_options
+from stream_judge.connection import ask_any, client_options
 from stream_judge.publisher import topics_of
 from stream_judge.settings import KafkaSettings
 
@@ -42,6 +42,8 @@ _log = structlog.get_logger(__name__)
 _AGAIN_S = 0.1
 # A partition that has no leader for so long is out of order: nothing can be written there either.
 _PATIENCE_S = 3.0
+# A broker that hangs keeps all lanes waiting, and a hook has a deadline.
+_REQUEST_MS = 2_000
 
 
 class _Response(Response):  # type: ignore[misc]
@@ -145,7 +147,8 @@ class OpenTransactions:
                 served = self._calls
                 try:
                     self._found = await self._ask()
-                except (KafkaError, OSError):
+                except BaseException:
+                    # Also where whoever asks is cancelled: its connection may hang.
                     await self.stop()
                     raise
                 self._served = served
@@ -163,15 +166,22 @@ class OpenTransactions:
         found: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
         until = asyncio.get_running_loop().time() + _PATIENCE_S
         left: set[TopicPartition] | None = None
-        while left is None or left:
-            leaders, left = await self._leaders(left)
-            for node, partitions in leaders.items():
-                left |= await self._ask_leader(node, partitions, found)
-            if left and asyncio.get_running_loop().time() > until:
-                _log.warning("open_transactions_unknown", partitions=_named(left))
-                break
-            if left:
-                await asyncio.sleep(_AGAIN_S)
+        while True:
+            late = asyncio.get_running_loop().time() > until
+            try:
+                leaders, left = await self._leaders(left)
+            except KafkaError as exc:
+                if late or not exc.retriable:
+                    raise
+            else:
+                for node, partitions in leaders.items():
+                    left |= await self._ask_leader(node, partitions, found)
+                if not left:
+                    break
+                if late:
+                    _log.warning("open_transactions_unknown", partitions=_named(left))
+                    break
+            await asyncio.sleep(_AGAIN_S)
         return found
 
     async def _leaders(
@@ -180,7 +190,7 @@ class OpenTransactions:
         """Partitions by leader, and those that have none; None wants all."""
         topics = sorted(topics_of(self._settings).values())
         request = MetadataRequest(topics, allow_auto_topic_creation=False)
-        answer = await self._admin._send_request(request)
+        answer = await ask_any(self._admin._client, request)
         self._admin._client.cluster.update_metadata(answer)
         leaders: dict[int, list[TopicPartition]] = defaultdict(list)
         left = set()
@@ -230,7 +240,8 @@ class OpenTransactions:
         return again
 
     async def _connected(self) -> Any:
-        admin = AIOKafkaAdminClient(**client_options(self._settings))
+        options = client_options(self._settings)
+        admin = AIOKafkaAdminClient(**options, request_timeout_ms=_REQUEST_MS)
         try:
             await admin.start()
         except BaseException:

@@ -19,7 +19,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from stream_judge.connection import client_options
+from stream_judge.connection import client_options, end_for_certain
 from stream_judge.offsets import Committed, ask_log
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -187,7 +187,7 @@ class OutcomeReader:
             KafkaError: The broker does not tell.
             TimeoutError: Nor within five seconds.
         """
-        async with asyncio.timeout(_LOOK_S):
+        async with self._lock, asyncio.timeout(_LOOK_S):
             reader = await self._connected("read_uncommitted")
             try:
                 reader.assign(list(places))
@@ -256,6 +256,7 @@ class OutcomeReader:
         except BaseException:
             await reader.stop()
             raise
+        end_for_certain(reader._fetcher)
         return reader
 
 

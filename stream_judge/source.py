@@ -25,6 +25,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.commit import OffsetFetchRequest
 from faust.transport.drivers import aiokafka as driver
 
+from stream_judge.connection import end_for_certain
 from stream_judge.errors import OffsetError
 from stream_judge.publisher import Partition
 
@@ -33,7 +34,6 @@ _log = structlog.get_logger(__name__)
 # seek waits for it, and so does a partition that it left out. Faust's 1.5 s hold both up; an
 # idle worker now asks four times a second.
 _FETCH_MAX_WAIT_MS = 250
-_CANCEL_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,32 +221,6 @@ def heed_errors(coordinator: Any) -> None:
         return answer
 
     coordinator._send_req = heeding
-
-
-def end_for_certain(fetcher: Any) -> None:
-    """Let closing a consumer's fetcher end it.
-
-    While it gives up an assignment it can take its own cancellation for that of a request, and go
-    on; and a request that it cancels raises that in whoever closes it. Either way Faust's thread
-    would never say that it has stopped.
-
-    Args:
-        fetcher: aiokafka's, of a started consumer.
-    """
-    close = fetcher.close
-
-    async def closing() -> None:
-        task = fetcher._fetch_task
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
-        requests, fetcher._pending_tasks = fetcher._pending_tasks, set()
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
-        await close()
-
-    fetcher.close = closing
 
 
 class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no types

@@ -12,6 +12,7 @@ from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     IncompatibleBrokerVersion,
     KafkaConnectionError,
+    NodeNotReadyError,
     NotLeaderForPartitionError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -38,10 +39,13 @@ class Cluster:
         self.pause = asyncio.Event()
         self.pause.set()
         self.started = self.closed = 0
+        nodes = [SimpleNamespace(nodeId=node) for node in (1, 2)]
         self._client = SimpleNamespace(
-            cluster=SimpleNamespace(update_metadata=lambda _: None),
+            cluster=SimpleNamespace(update_metadata=lambda _: None, brokers=lambda: nodes),
             set_topics=lambda topics: None,
+            send=lambda node, request: self._send_request(request, node),
         )
+        self.away: list[Exception] = []
 
     async def start(self) -> None:
         self.started += 1
@@ -51,6 +55,8 @@ class Cluster:
 
     async def _send_request(self, request: Any, node: int | None = None) -> Any:
         if isinstance(request, MetadataRequest):
+            if self.away:
+                raise self.away.pop(0)
             return SimpleNamespace(to_object=self._metadata)
         assert node is not None
         await self.pause.wait()
@@ -144,4 +150,34 @@ async def test_a_refusal_is_raised_and_asked_anew_by_another_client(cluster: Clu
         await transactions.of(7)
     cluster.open = {A: [(7, 12)]}
     assert await transactions.of(7) == {A: 12}
+    assert (cluster.started, cluster.closed) == (2, 1)
+
+
+async def test_a_broker_that_is_away_is_asked_again_and_another_one_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions = OpenTransactions(SETTINGS)
+    cluster.open = {A: [(7, 12)]}
+    # One broker is away, then both.
+    cluster.away = [NodeNotReadyError()] * 3
+    assert await transactions.of(7) == {A: 12}
+    monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
+    cluster.away = [NodeNotReadyError()] * 2
+    with pytest.raises(NodeNotReadyError):
+        await transactions.of(7)
+    assert (cluster.started, cluster.closed) == (1, 1)
+
+
+async def test_whoever_is_cancelled_while_it_asks_leaves_nothing_that_hangs(
+    cluster: Cluster,
+) -> None:
+    transactions = OpenTransactions(SETTINGS)
+    cluster.pause.clear()
+    first, second = (asyncio.create_task(transactions.of(7)) for _ in range(2))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    cluster.open = {A: [(7, 12)]}
+    cluster.pause.set()
+    assert await asyncio.wait_for(second, 1) == {A: 12}
     assert (cluster.started, cluster.closed) == (2, 1)

@@ -25,11 +25,12 @@ from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from faust.exceptions import AlreadyConfiguredWarning
 from faust.transport.drivers import aiokafka as driver
 
-from stream_judge import source
+from stream_judge import connection
 from stream_judge.app import build_app
+from stream_judge.connection import end_for_certain
 from stream_judge.errors import OffsetError
 from stream_judge.settings import KafkaSettings
-from stream_judge.source import Hooks, SourceThread, end_for_certain, heed_errors, install
+from stream_judge.source import Hooks, SourceThread, heed_errors, install
 
 FAR, START, NEW = places = [TopicPartition("t", number) for number in range(3)]
 
@@ -285,7 +286,7 @@ async def stubborn() -> None:
 async def test_a_fetcher_that_is_closed_ends_whatever_it_is_at(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    monkeypatch.setattr(source, "_CANCEL_AGAIN_S", 0.01)
+    monkeypatch.setattr(connection, "_CANCEL_AGAIN_S", 0.01)
     fetcher, plain = bench.fetcher, bench.fetcher.close
     task = asyncio.create_task(asyncio.sleep(60) if trouble == "request" else stubborn())
     await asyncio.sleep(0)
