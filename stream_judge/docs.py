@@ -62,7 +62,8 @@ def _settings_page() -> str:
         "# Settings",
         "",
         "From `--set` (`--set kafka.topic=updates`, repeatable; no secrets), then from the "
-        "environment, then from the file of `--settings` (TOML, a table for each section), then "
+        "environment, then from the file of `--settings` (TOML, a table for each section; "
+        "`policies` and `mapping` stand before the first), then "
         "the default. Lists and sets are JSON in `--set` and in the environment.",
         "",
         "| environment | default | bounds | meaning |",

@@ -62,7 +62,7 @@ class KafkaSettings(_Section):
     )
     dead_letter_topic: TopicName = Field(
         "relevance-dead-letters",
-        description="Records that are no product updates go here, and nothing else does.",
+        description="Records that cannot be read, or met a defect, go here, and nothing else.",
     )
     publisher: Literal["transactional", "plain"] = Field(
         "transactional",

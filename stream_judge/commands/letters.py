@@ -26,7 +26,7 @@ from stream_judge.dead_letters import (
 from stream_judge.errors import ConfigError
 from stream_judge.settings import read_settings
 
-app = typer.Typer(help="Records that are no product updates.", no_args_is_help=True)
+app = typer.Typer(help="Records that could not be read, or met a defect.", no_args_is_help=True)
 Codes = Annotated[list[str] | None, typer.Option("--code", help="Only these codes.")]
 Since = Annotated[str | None, typer.Option(help="Not older than; ISO 8601, UTC if it says none.")]
 Until = Annotated[str | None, typer.Option(help="Older than; the same form.")]

@@ -158,7 +158,7 @@ async def test_a_broker_that_is_away_is_asked_again_and_another_one_too(
 ) -> None:
     transactions = OpenTransactions(SETTINGS)
     cluster.open = {A: [(7, 12)]}
-    # One broker is away, then both.
+    # Both brokers are away, then one.
     cluster.away = [NodeNotReadyError()] * 3
     assert await transactions.of(7) == {A: 12}
     monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
