@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from collections.abc import Coroutine
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from stream_judge.settings import KafkaSettings
 # Of an administrative request: a broker that is asked in vain is given up before a person is.
 _ADMIN_MS = 10_000
 _CANCEL_AGAIN_S = 0.1
+_closing: set[asyncio.Task[None]] = set()
 
 
 def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
@@ -164,6 +166,22 @@ def end_for_certain(fetcher: Any) -> None:
         await close()
 
     fetcher.close = closing
+
+
+async def close_apart(closing: Coroutine[Any, Any, None]) -> None:
+    """Let a client close in a task of its own, and wait for that.
+
+    aiokafka's clients swallow a cancellation while they close: a lane that is ended meanwhile
+    would go on.
+
+    Args:
+        closing: The call that closes it.
+    """
+    task = asyncio.create_task(closing)
+    # The event loop alone does not keep a task that nobody waits for any more.
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.shield(task)
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:

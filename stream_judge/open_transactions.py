@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -34,7 +35,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from stream_judge.connection import ask_any, client_options
+from stream_judge.connection import ask_any, client_options, close_apart
 from stream_judge.publisher import topics_of
 from stream_judge.settings import KafkaSettings
 
@@ -44,6 +45,8 @@ _AGAIN_S = 0.1
 _PATIENCE_S = 3.0
 # A broker that hangs keeps all lanes waiting, and a hook has a deadline.
 _REQUEST_MS = 2_000
+# An answer names every producer that has written to a partition; a long one is decoded in one go.
+_PARTITIONS_AT_A_TIME = 32
 
 
 class _Response(Response):  # type: ignore[misc]
@@ -104,7 +107,7 @@ class _RequestV0(RequestStruct):  # type: ignore[misc]
 class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
     API_KEY = 61
 
-    def __init__(self, partitions: list[TopicPartition]) -> None:
+    def __init__(self, partitions: Iterable[TopicPartition]) -> None:
         numbers: dict[str, list[int]] = defaultdict(list)
         for tp in partitions:
             numbers[tp.topic].append(tp.partition)
@@ -112,6 +115,28 @@ class _DescribeProducers(Request[_RequestV0]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_RequestV0]) -> _RequestV0:
         return request_struct_class(self._topics, {})
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """What a producer has open.
+
+    Attributes:
+        places: The first offset of it, in each partition where it has something open.
+        unknown: Partitions whose leaders have not told, of any producer.
+    """
+
+    places: dict[TopicPartition, int]
+    unknown: frozenset[TopicPartition] = frozenset()
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Of all leaders: by producer, what it has open, and in which epoch."""
+
+    places: dict[int, dict[TopicPartition, int]] = field(default_factory=lambda: defaultdict(dict))
+    holders: set[tuple[int, int]] = field(default_factory=set)
+    unknown: frozenset[TopicPartition] = frozenset()
 
 
 class OpenTransactions:
@@ -127,18 +152,40 @@ class OpenTransactions:
         self._lock = asyncio.Lock()
         # Calls, and how many of them came before the last answer was asked for.
         self._calls = self._served = 0
-        self._found: dict[int, dict[TopicPartition, int]] = {}
+        self._last = _Answer()
 
-    async def of(self, producer_id: int) -> dict[TopicPartition, int]:
-        """The first offset a producer has open in each partition where it has one; give a deadline.
+    async def of(self, producer_id: int) -> LeftOpen:
+        """What a producer has open; give a deadline.
 
         What is not open by now, after the producer was opened, is decided. A broker that does not
-        know the question, or an account that may not read a topic, leaves it unanswered: nothing
-        is found there.
+        know the question, or an account that may not read a topic, leaves it unanswered for good:
+        nothing is found there.
 
         Raises:
             KafkaError: A broker does not tell.
         """
+        answer = await self._answer()
+        return LeftOpen(dict(answer.places.get(producer_id, {})), answer.unknown)
+
+    async def holders(self) -> tuple[set[tuple[int, int]], frozenset[TopicPartition]]:
+        """Id and epoch of every producer that has something open; give a deadline.
+
+        Returns:
+            Those, and the partitions whose leaders have not told.
+
+        Raises:
+            KafkaError: A broker does not tell.
+        """
+        answer = await self._answer()
+        return answer.holders, answer.unknown
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await close_apart(admin.close())
+
+    async def _answer(self) -> _Answer:
         self._calls += 1
         call = self._calls
         async with self._lock:
@@ -146,24 +193,18 @@ class OpenTransactions:
             if self._served < call:
                 served = self._calls
                 try:
-                    self._found = await self._ask()
+                    self._last = await self._ask()
                 except BaseException:
                     # Also where whoever asks is cancelled: its connection may hang.
                     await self.stop()
                     raise
                 self._served = served
-            return dict(self._found.get(producer_id, {}))
+            return self._last
 
-    async def stop(self) -> None:
-        """Disconnect."""
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            await admin.close()
-
-    async def _ask(self) -> dict[int, dict[TopicPartition, int]]:
+    async def _ask(self) -> _Answer:
         if self._admin is None:
             self._admin = await self._connected()
-        found: dict[int, dict[TopicPartition, int]] = defaultdict(dict)
+        found = _Answer()
         until = asyncio.get_running_loop().time() + _PATIENCE_S
         left: set[TopicPartition] | None = None
         while True:
@@ -175,11 +216,14 @@ class OpenTransactions:
                     raise
             else:
                 for node, partitions in leaders.items():
-                    left |= await self._ask_leader(node, partitions, found)
+                    for n in range(0, len(partitions), _PARTITIONS_AT_A_TIME):
+                        some = partitions[n : n + _PARTITIONS_AT_A_TIME]
+                        left |= await self._ask_leader(node, some, found)
                 if not left:
                     break
                 if late:
                     _log.warning("open_transactions_unknown", partitions=_named(left))
+                    found.unknown = frozenset(left)
                     break
             await asyncio.sleep(_AGAIN_S)
         return found
@@ -209,8 +253,8 @@ class OpenTransactions:
     async def _ask_leader(
         self,
         node: int,
-        partitions: list[TopicPartition],
-        found: dict[int, dict[TopicPartition, int]],
+        partitions: Sequence[TopicPartition],
+        found: _Answer,
     ) -> set[TopicPartition]:
         """Add to what is found; the partitions that have to be asked for again."""
         try:
@@ -232,9 +276,10 @@ class OpenTransactions:
                     again.add(tp)
                 elif code:
                     raise error(f"producers of {tp.topic}/{tp.partition}")
-                for producer_id, *_, open_from, _ in producers or ():
+                for producer_id, epoch, *_, open_from, _ in producers or ():
                     if open_from >= 0:
-                        found[producer_id][tp] = open_from
+                        found.places[producer_id][tp] = open_from
+                        found.holders.add((producer_id, epoch))
         if denied:
             _log.warning("open_transactions_unreadable", partitions=_named(denied))
         return again
@@ -245,7 +290,7 @@ class OpenTransactions:
         try:
             await admin.start()
         except BaseException:
-            await admin.close()
+            await close_apart(admin.close())
             raise
         # A client that follows no topic asks for all of the cluster's, every five minutes.
         admin._client.set_topics([self._settings.verdict_topic])

@@ -53,6 +53,7 @@ class _Lane:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
     dead: bool = False
+    needs_tending: bool = False
     # The offset behind the last record taken in.
     behind: int = 0
 
@@ -119,6 +120,13 @@ class Pipeline:
         for partition, sink in sinks.items():
             lane = self._lanes[(*partition, generation)] = _Lane(sink)
             lane.runner = asyncio.create_task(self._guarded(lane))
+
+    def need_tending(self, partition: Partition) -> None:
+        """Have the lane of a partition look after its sink, as soon as nothing is finished."""
+        for (topic, number, _), lane in self._lanes.items():
+            if (topic, number) == partition:
+                lane.needs_tending = True
+                lane.changed.set()
 
     async def submit(self, record: SourceRecord, ack: Ack, generation: int) -> bool:
         """Take a record in, once the window has room.
@@ -191,6 +199,10 @@ class Pipeline:
             while not lane.dead:
                 await self._emit(lane)
         except asyncio.CancelledError:
+            if not lane.dead:
+                # Not by its end: a client let out what it had cancelled.
+                lane.dead = True
+                self._on_fatal(BrokenInvariantError("a lane was cancelled that had not ended"))
             raise
         except LaneLostError as exc:
             lane.dead = True
@@ -208,8 +220,12 @@ class Pipeline:
     async def _emit(self, lane: _Lane) -> None:
         """Publish the finished run at the lane's head, then ack it."""
         while not (lane.entries and lane.entries[0].task.done()):
-            lane.changed.clear()
-            await lane.changed.wait()
+            if lane.needs_tending:
+                lane.needs_tending = False
+                await lane.sink.tend()
+            else:
+                lane.changed.clear()
+                await lane.changed.wait()
         if self._settings.linger_s and not all(entry.task.done() for entry in lane.entries):
             await asyncio.sleep(self._settings.linger_s)
         run: list[_Entry] = []
@@ -225,6 +241,8 @@ class Pipeline:
             await lane.sink.publish(outcomes)
         if lane.dead:
             return
+        # The transaction has ended whatever was open before it.
+        lane.needs_tending = False
         last = run[-1].record
         self._positions[last.topic, last.partition] = last.offset + 1
         for entry, outcome in zip(run, outcomes, strict=True):

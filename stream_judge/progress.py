@@ -19,7 +19,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from stream_judge.connection import client_options, end_for_certain
+from stream_judge.connection import client_options, close_apart, end_for_certain
 from stream_judge.offsets import Committed, ask_log
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -193,7 +193,7 @@ class OutcomeReader:
                 reader.assign(list(places))
                 found = {tp: await _record_at(reader, tp, places[tp]) for tp in places}
             finally:
-                await reader.stop()
+                await close_apart(reader.stop())
         return {
             tp: None if record is None else source_offset(record, source)
             for tp, record in found.items()
@@ -203,7 +203,7 @@ class OutcomeReader:
         """Disconnect."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            await reader.stop()
+            await close_apart(reader.stop())
 
     async def _look_for(self, run: Run) -> State:
         if self._reader is None:
@@ -242,7 +242,7 @@ class OutcomeReader:
                     return True
             return False
         finally:
-            await reader.stop()
+            await close_apart(reader.stop())
 
     async def _connected(self, isolation_level: str) -> Any:
         reader = AIOKafkaConsumer(
@@ -254,7 +254,7 @@ class OutcomeReader:
         try:
             await reader.start()
         except BaseException:
-            await reader.stop()
+            await close_apart(reader.stop())
             raise
         end_for_certain(reader._fetcher)
         return reader

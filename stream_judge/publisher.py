@@ -12,7 +12,7 @@ lane and belongs to it alone. Two publishers make sinks:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -41,6 +41,14 @@ class Sink(Protocol):
         """
         ...
 
+    async def tend(self) -> None:
+        """Look after what was confirmed; nothing of the lane is under way.
+
+        Raises:
+            PublishError: As `publish`.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of what the sink holds; what it had not confirmed never will be."""
         ...
@@ -61,6 +69,14 @@ class Publisher(Protocol):
         Raises:
             PublishError: The broker refuses, or does not answer.
             OffsetError: The group has no usable offset for a partition.
+        """
+        ...
+
+    async def watch(self, need_tending: Callable[[Partition], None]) -> None:
+        """Look after lanes that are idle; returns if there is nothing to look after.
+
+        Args:
+            need_tending: Told the partitions whose sinks should `tend`.
         """
         ...
 
@@ -205,8 +221,14 @@ class PlainPublisher:
             if isinstance(result, BaseException):
                 raise self._failed(run, result) from result
 
+    async def tend(self) -> None:
+        """See `Sink.tend`; what was confirmed is there."""
+
     async def close(self) -> None:
         """See `Sink.close`; nothing is held for one lane."""
+
+    async def watch(self, need_tending: Callable[[Partition], None]) -> None:
+        """Nothing: no record that was confirmed waits for anything."""
 
     async def stop(self) -> None:
         """Flush and disconnect."""

@@ -129,7 +129,7 @@ class MemoryPublisher:
     def __init__(self, failing: Exception | None = None) -> None:
         self.failing = failing
         self.runs: list[list[Outcome]] = []
-        self.closed = 0
+        self.closed = self.tended = 0
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -144,6 +144,13 @@ class MemoryPublisher:
     ) -> Mapping[Partition, MemoryPublisher]:
         """A sink for each partition."""
         return dict.fromkeys(partitions, self)
+
+    async def tend(self) -> None:
+        """Count how often it was asked for."""
+        self.tended += 1
+
+    async def watch(self, need_tending: Callable[[Partition], None]) -> None:
+        """Nothing to look after."""
 
     async def close(self) -> None:
         """Count the lanes that ended."""

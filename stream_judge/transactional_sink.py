@@ -10,11 +10,12 @@ calls ended (`open_transactions.py`).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from aiokafka import TopicPartition
@@ -44,7 +45,7 @@ _log = structlog.get_logger(__name__)
 _REOPENINGS = 3
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.5, 5.0
 _LOOK_AGAIN_S = 0.2
-# Of a run whose end is not known: what stands before it in the log may not be this worker's to end.
+# Where waiting for others would hold others up, or a hook.
 _LOOKS = 25
 
 
@@ -59,6 +60,7 @@ class Shared:
         open_transactions: Knows what was left open.
         outages: Told while the broker is out.
         metrics: Counts.
+        disturbed: Set by a sink that has met an outage: what others have confirmed can be open.
         memory: Of this process, for all partitions that it ever owned; a lane keeps its own up.
     """
 
@@ -68,7 +70,21 @@ class Shared:
     open_transactions: OpenTransactions
     outages: Outages
     metrics: Metrics
+    disturbed: asyncio.Event
     memory: dict[Partition, Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A sink between two transactions.
+
+    Attributes:
+        turn: How often it has begun something.
+        holder: Id and epoch of its producer.
+    """
+
+    turn: int
+    holder: tuple[int, int]
 
 
 class TransactionalSink:
@@ -83,6 +99,7 @@ class TransactionalSink:
     def __init__(self, shared: Shared, partition: Partition, generation: int) -> None:
         self._outages = shared.outages
         self._metrics = shared.metrics
+        self._disturbed = shared.disturbed
         self._memory = shared.memory
         self._lane = secrets.token_hex(4)
         self._progress = Progress(-1, self._lane, None)
@@ -99,6 +116,23 @@ class TransactionalSink:
         self._part = f"{partition[0]}/{partition[1]}"
         self._producer: Any = None
         self._closing: asyncio.Task[None] | None = None
+        # Where something of this producer can be open, unknown to anybody.
+        self._unknown: frozenset[TopicPartition] = frozenset()
+        self._under_way = False
+        self._turns = 0
+
+    @property
+    def partition(self) -> Partition:
+        """The source partition."""
+        return self._partition
+
+    @property
+    def idle(self) -> Idle | None:
+        """What the sink is at while it does nothing; None if it does something, or is closed."""
+        if self._producer is None or self._under_way:
+            return None
+        manager = self._producer._txn_manager
+        return Idle(self._turns, (manager.producer_id, manager.producer_epoch))
 
     async def open(self) -> None:
         """Open the producer: from now on nobody else can write under the partition's id."""
@@ -151,32 +185,53 @@ class TransactionalSink:
         """
         progress = self._memory.get(self._partition)
         if progress is None:
-            await self._settle(Progress(-1, "", None), found)
+            await self._settle(Progress(-1, "", None), found, looks=_LOOKS)
         else:
-            self._memory[self._partition] = await self._settle(progress, found)
+            self._memory[self._partition] = await self._settle(progress, found, looks=_LOOKS)
 
-    async def _settle(self, progress: Progress, found: Committed | None) -> Progress:
-        """End what is open, all of a run in one way; the progress without an attempt."""
-        left = await self._open_transactions.of(self._producer._txn_manager.producer_id)
+    async def _settle(
+        self, progress: Progress, found: Committed | None, *, looks: int | None
+    ) -> Progress:
+        """End what is open, all of a run in one way; the progress without an attempt.
+
+        Args:
+            progress: Of the partition.
+            found: What the group has committed.
+            looks: So often a run of which nothing is open is looked for; None: until it is seen.
+        """
+        answer = await self._open_transactions.of(self._producer._txn_manager.producer_id)
+        self._unknown, left = answer.unknown, answer.places
         known = progress.confirmed_to(found)
         if left:
             offsets = await self._outcomes.source_offsets(left, self._partition)
             confirmed = {
                 tp for tp, offset in offsets.items() if offset is not None and offset < known
             }
-            await self._end(confirmed, "commit")
+            # Where a part is lost all of it is judged again, and must not be there twice.
+            run = progress.run if confirmed and progress.is_own(found) else None
+            whole = await self._state_of(run, left, looks=1) != "gone"
+            await self._end(confirmed, "commit" if whole else "abort")
+            progress = replace(progress, failed=progress.failed or not whole)
             left = {tp: offset for tp, offset in left.items() if tp not in confirmed}
         attempt = progress.attempt
-        if attempt is not None and known < attempt.end and progress.is_own(found):
-            # A part of it can have its markers: those of a commit, if it was the last word.
-            decided = tuple(place for place in attempt.places if place[0] not in left)
-            if decided and await self._is_there(replace(attempt, places=decided)):
-                await self._end(left, "commit")
-                return replace(progress, position=attempt.end, run=attempt, attempt=None)
+        # A part of it can have its markers: those of a commit, if it was the last word. Lanes that
+        # wait for each other to end what they have open would wait for ever.
+        looks = _LOOKS if left else looks
+        if (
+            attempt is not None
+            and known < attempt.end
+            and progress.is_own(found)
+            and any(tp not in left for tp, _ in attempt.places)
+            and await self._state_of(attempt, left, looks=looks) == "there"
+        ):
+            await self._end(left, "commit")
+            return replace(progress, position=attempt.end, run=attempt, attempt=None)
         await self._end(left, "abort")
         return replace(progress, attempt=None)
 
-    async def _end(self, partitions: Collection[TopicPartition], how: str) -> None:
+    async def _end(
+        self, partitions: Collection[TopicPartition], how: Literal["commit", "abort"]
+    ) -> None:
         """Commit or abort what the partition's producers have open."""
         if not partitions:
             return
@@ -189,12 +244,23 @@ class TransactionalSink:
                 producer._txn_manager.maybe_add_partition_to_txn(tp)
             await (producer.commit_transaction if how == "commit" else producer.abort_transaction)()
 
-    async def _is_there(self, run: Run) -> bool:
-        for _ in range(_LOOKS):
-            if (state := await self._outcomes.look_for(run)) != "open":
-                return state == "there"
+    async def _state_of(
+        self, run: Run | None, left: Collection[TopicPartition], *, looks: int | None
+    ) -> State:
+        """What became of a run's outcomes where nothing is left open; give it a deadline.
+
+        "open" while others' transactions are open before it, at the last look, too.
+        """
+        places = tuple(place for place in (run.places if run else ()) if place[0] not in left)
+        if run is None or not places:
+            return "there"
+        run = replace(run, places=places)
+        for look in itertools.count(1):
+            state = await self._outcomes.look_for(run)
+            if state != "open" or look == looks:
+                break
             await asyncio.sleep(_LOOK_AGAIN_S)
-        return False
+        return state
 
     async def resume_at(self, found: Committed | None) -> int | None:
         """Where the partition goes on, as far as this process knows; None: it does not.
@@ -249,13 +315,30 @@ class TransactionalSink:
                 f"{name_run(run)}: this lane has published up to offset "
                 f"{self._progress.position} already"
             )
+        await self._repeat(run, run[-1].record.offset + 1)
+
+    async def tend(self) -> None:
+        """See `Sink.tend`: a new producer, and what the last one left open is ended.
+
+        Raises:
+            LaneLostError: As `publish`.
+            PublishError: As `publish`.
+        """
+        self._note_failure()
+        await self.close()
+        await self._repeat((), self._progress.position)
+        self._amend(replace(self._progress, failed=False))
+
+    async def _repeat(self, run: Sequence[Outcome], end: int) -> None:
+        self._turns += 1
+        self._under_way = True
         try:
-            await self._publish(run)
+            await self._publish(run, end)
         finally:
+            self._under_way = False
             self._outages.end("kafka", self._part)
 
-    async def _publish(self, run: Sequence[Outcome]) -> None:
-        end = run[-1].record.offset + 1
+    async def _publish(self, run: Sequence[Outcome], end: int) -> None:
         attempts = refusals = 0
         while True:
             try:
@@ -271,10 +354,11 @@ class TransactionalSink:
                 exc = root_of(wrapped, self._producer)
                 code = code_of(exc)
                 self._metrics.transaction_failures.labels(code).inc()
-                _log.warning("transaction_failed", run=name_run(run), code=code, error=repr(exc))
+                _log.warning("transaction_failed", run=self._name(run), code=code, error=repr(exc))
                 self._note_failure()
                 attempts += 1
                 if code == "outage":
+                    self._disturbed.set()
                     self._outages.begin("kafka", self._part)
                     refusals = 0
                 else:
@@ -282,7 +366,7 @@ class TransactionalSink:
                 await self.close()
                 if refusals > _REOPENINGS:
                     raise PublishError(
-                        f"{name_run(run)}: {_REOPENINGS} new producers made no progress: {exc!r}"
+                        f"{self._name(run)}: {_REOPENINGS} new producers made no progress: {exc!r}"
                     ) from exc
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
@@ -318,17 +402,18 @@ class TransactionalSink:
             await self.open()
             found = (await self._offsets.committed()).get(self._partition)
             offset = found.offset if found is not None else None
-            if found is not None and offset == end and found.lane == self._lane:
+            if run and found is not None and offset == end and found.lane == self._lane:
                 # Only the answer was lost.
                 self._confirm(end, self._sent)
-            self._amend(await self._settle(self._progress, found))
+            self._amend(await self._settle(self._progress, found, looks=None))
             progress = self._progress
             if offset == progress.position or progress.is_forgotten(found):
                 begin = await self._resume_at(progress, found)
                 if begin == progress.position:
-                    if begin == end and offset != end:
-                        await self._transact((), end)
-                    return begin == end
+                    done = begin == end or not run
+                    if done and offset != begin:
+                        await self._transact((), begin)
+                    return done
                 if begin not in (None, offset):
                     await self._transact((), begin)
                 problem = (
@@ -341,7 +426,10 @@ class TransactionalSink:
                     "one owns the partition"
                 )
         await self.close()
-        raise LaneLostError(f"{name_run(run)}: {problem}")
+        raise LaneLostError(f"{self._name(run)}: {problem}")
+
+    def _name(self, run: Sequence[Outcome]) -> str:
+        return name_run(run) if run else f"{self._part} behind offset {self._progress.position - 1}"
 
     def _confirm(self, position: int, run: Run | None) -> None:
         self._keep(replace(self._progress, position=position, run=run, failed=False, attempt=None))
@@ -375,6 +463,9 @@ class TransactionalSink:
             sent = [await future for future in futures]
             if run:
                 self._sent = Run(self._partition, run[0].record.offset, end, places_of(sent))
+                if hidden := sorted(tp for tp, _ in self._sent.places if tp in self._unknown):
+                    # To commit this would decide that, too.
+                    raise NodeNotReadyError(f"what was left open in {hidden} is not known")
             await self._producer.send_offsets_to_transaction(
                 {place: offset}, self._settings.application
             )

@@ -17,6 +17,7 @@ from functools import partial
 from aiokafka.errors import KafkaError
 
 from stream_judge.errors import PublishError
+from stream_judge.idle_lanes import IdleLanes
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, start_offsets
 from stream_judge.open_transactions import OpenTransactions
@@ -52,6 +53,8 @@ class TransactionalPublisher:
         self._offsets = GroupOffsets(settings)
         self._outcomes = OutcomeReader(settings)
         self._open_transactions = OpenTransactions(settings)
+        self._disturbed = asyncio.Event()
+        self._idle_lanes = IdleLanes(self._open_transactions, self._disturbed)
         # Of all partitions that this process ever owned.
         self._memory: dict[Partition, Progress] = {}
 
@@ -76,6 +79,7 @@ class TransactionalPublisher:
             self._open_transactions,
             self._outages,
             self._metrics,
+            self._disturbed,
             self._memory,
         )
         sinks = {
@@ -103,7 +107,12 @@ class TransactionalPublisher:
             if isinstance(exc, (KafkaError, OSError)):
                 raise PublishError(f"the lanes could not be opened: {exc!r}") from exc
             raise
+        self._idle_lanes.assign(sinks.values())
         return sinks
+
+    async def watch(self, need_tending: Callable[[Partition], None]) -> None:
+        """See `Publisher.watch`."""
+        await self._idle_lanes.run(need_tending)
 
     async def _remembered(
         self,

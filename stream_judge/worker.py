@@ -97,7 +97,7 @@ class Worker:
             source.install(self._app, self._hooks(self._pipeline, publisher))
             attach_agent(self._app, self._pipeline, self._settings.kafka)
             try:
-                async with self._app, self._watched(self._pipeline):
+                async with self._app, self._watched(self._pipeline, publisher):
                     _log.info("worker_started", topic=self._settings.kafka.topic)
                     crashed = asyncio.create_task(self._app.wait_until_stopped())
                     stop = asyncio.create_task(self._stopping.wait())
@@ -112,7 +112,7 @@ class Worker:
                 await publisher.stop()
 
     @asynccontextmanager
-    async def _watched(self, pipeline: Pipeline) -> AsyncIterator[None]:
+    async def _watched(self, pipeline: Pipeline, publisher: Publisher) -> AsyncIterator[None]:
         backlog = Backlog(self._settings.kafka, self._positions, self._outages)
         self._watchdog = Watchdog(
             self._settings.window.stall_limit_s,
@@ -123,7 +123,8 @@ class Worker:
             on_stall=self._on_fatal,
             stuck=lambda: oldest[1] if (oldest := pipeline.oldest()) else None,
         )
-        watching = [asyncio.create_task(part.run()) for part in (backlog, self._watchdog)]
+        parts = (backlog.run(), self._watchdog.run(), publisher.watch(pipeline.need_tending))
+        watching = [asyncio.create_task(part) for part in parts]
         for task in watching:
             task.add_done_callback(self._on_watched)
         try:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from aiokafka.producer.transaction_manager import TransactionState
 
 from stream_judge.errors import LaneLostError, OffsetError
 from stream_judge.offsets import Committed
+from stream_judge.progress import Run, places_of
 from stream_judge.publisher import Partition, Sink, make_producer, send_run, topics_of
 from stream_judge.settings import KafkaSettings
 from stream_judge.testing import make_record
@@ -99,6 +101,15 @@ async def test_what_a_former_owner_left_open_is_aborted(
     await new.close()
 
 
+async def leave_open(settings: KafkaSettings, producer: Any, outcomes: list[Outcome]) -> list[Any]:
+    """Send in a transaction that the client takes for ended; the leaders know better."""
+    await producer.begin_transaction()
+    sent = [await future for future in await send_run(producer, topics_of(settings), outcomes)]
+    producer._txn_manager._transition_to(TransactionState.ABORTING_TRANSACTION)
+    producer._txn_manager.complete_transaction()
+    return sent
+
+
 @pytest.mark.parametrize(("confirmed", "left"), [(2, [(0, 0), (0, 1)]), (0, [])])
 async def test_what_a_broker_left_open_is_committed_only_if_it_was_confirmed(
     settings: KafkaSettings,
@@ -109,21 +120,48 @@ async def test_what_a_broker_left_open_is_committed_only_if_it_was_confirmed(
     sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
     assert isinstance(sink, TransactionalSink)
     producer = sink._producer
-    await producer.begin_transaction()
-    for future in await send_run(producer, topics_of(settings), run(settings, [0, 1])):
-        await future
-    opened = await publisher._open_transactions.of(producer._txn_manager.producer_id)
-    assert list(opened.values()) == [0, 0], "two keys, two partitions"
-    # Its client takes the transaction for ended; the leader of the partition knows better.
-    producer._txn_manager._transition_to(TransactionState.ABORTING_TRANSACTION)
-    producer._txn_manager.complete_transaction()
+    await leave_open(settings, producer, run(settings, [0, 1]))
+    answer = await publisher._open_transactions.of(producer._txn_manager.producer_id)
+    assert list(answer.places.values()) == [0, 0], "two keys, two partitions"
     await sink.settle(Committed(confirmed, 0))
     assert await places(settings) == left
-    assert await publisher._open_transactions.of(producer._txn_manager.producer_id) == {}
+    answer = await publisher._open_transactions.of(producer._txn_manager.producer_id)
+    assert (answer.places, answer.unknown) == ({}, set())
     # And it goes on with what is not there.
     await sink.publish(run(settings, [0, 1] if not left else [2]))
     assert await places(settings) == [(0, 0), (0, 1), *([(0, 2)] if left else [])]
     await sink.close()
+
+
+async def test_what_was_left_open_of_an_idle_lane_is_ended_behind_an_outage(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    sinks = await publisher.open(mine(settings, 0, 1), 1)
+    sink, other = sinks[settings.topic, 0], sinks[settings.topic, 1]
+    assert isinstance(sink, TransactionalSink)
+    sent = await leave_open(settings, sink._producer, run(settings, [0, 1]))
+    # What it was told of it, before the broker went away.
+    sink._confirm(2, Run(sink.partition, 0, 2, places_of(sent)))
+    await other.publish(run(settings, [0], partition=1))
+    assert await places(settings) == [], "nobody gets past what is open"
+    told: asyncio.Queue[Partition] = asyncio.Queue()
+    watching = asyncio.create_task(publisher.watch(told.put_nowait))
+    publisher._disturbed.set()
+    async with asyncio.timeout(10):
+        assert await told.get() == sink.partition
+        # The coordinator of this test knows of it, and aborts it for the new producer.
+        with pytest.raises(LaneLostError, match="judged again from offset 0 on"):
+            await sink.tend()
+    assert await places(settings) == [(1, 0)]
+    # And then nothing is left.
+    publisher._disturbed.set()
+    await other.tend()
+    await asyncio.sleep(1.5)
+    assert told.empty()
+    await other.publish(run(settings, [1], partition=1))
+    assert await places(settings) == [(1, 0), (1, 1)]
+    watching.cancel()
+    await other.close()
 
 
 async def test_an_answer_that_was_lost_is_found_in_the_offset(

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_judge import open_transactions as module
-from stream_judge.open_transactions import OpenTransactions
+from stream_judge.open_transactions import LeftOpen, OpenTransactions
 from stream_judge.settings import KafkaSettings
 
 SETTINGS = KafkaSettings(verdict_topic="verdicts", dead_letter_topic="letters")
@@ -93,9 +93,10 @@ async def test_each_leader_is_asked_for_its_partitions(cluster: Cluster) -> None
     # -1: it has written there, and nothing is open.
     cluster.open = {A: [(7, 12), (8, -1)], B: [(8, 3)], C: [(7, 0)]}
     transactions = OpenTransactions(SETTINGS)
-    assert await transactions.of(7) == {A: 12, C: 0}
-    assert await transactions.of(8) == {B: 3}
-    assert await transactions.of(9) == {}
+    assert await transactions.of(7) == LeftOpen({A: 12, C: 0})
+    assert await transactions.of(8) == LeftOpen({B: 3})
+    assert await transactions.of(9) == LeftOpen({})
+    assert await transactions.holders() == ({(7, 3), (8, 3)}, set())
     assert [(node, sorted(found)) for node, found in cluster.asked[:2]] == [(1, [C, A]), (2, [B])]
     await transactions.stop()
     assert (cluster.started, cluster.closed) == (1, 1)
@@ -113,8 +114,8 @@ async def test_lanes_that_wait_share_an_answer_and_none_gets_an_older_one(
     await asyncio.sleep(0.01)
     cluster.pause.set()
     cluster.open = {A: [(2, 4)]}
-    assert await first == {}
-    assert await asyncio.gather(*others) == [{A: 4}] * 5
+    assert await first == LeftOpen({})
+    assert await asyncio.gather(*others) == [LeftOpen({A: 4})] * 5
     assert len(cluster.asked) == 2 * 2
 
 
@@ -128,19 +129,20 @@ async def test_a_new_leader_is_waited_for_and_a_partition_without_one_only_for_a
         C: [UnknownTopicOrPartitionError.errno] * 2,
     }
     cluster.failing = [KafkaConnectionError()]
-    assert await transactions.of(7) == {A: 12, B: 3, C: 1}
+    assert await transactions.of(7) == LeftOpen({A: 12, B: 3, C: 1})
     monkeypatch.setattr(module, "_PATIENCE_S", 0.02)
     cluster.leaders[B] = -1
-    assert await transactions.of(7) == {A: 12, C: 1}
+    assert await transactions.of(7) == LeftOpen({A: 12, C: 1}, unknown=frozenset({B}))
+    assert await transactions.holders() == ({(7, 3)}, {B})
 
 
 async def test_who_may_not_read_or_asks_an_old_broker_finds_nothing(cluster: Cluster) -> None:
     transactions = OpenTransactions(SETTINGS)
     cluster.open = {A: [(7, 12)], C: [(7, 0)]}
     cluster.errors = {A: [TopicAuthorizationFailedError.errno]}
-    assert await transactions.of(7) == {C: 0}
+    assert await transactions.of(7) == LeftOpen({C: 0})
     cluster.failing = [IncompatibleBrokerVersion()] * 2
-    assert await transactions.of(7) == {}
+    assert await transactions.of(7) == LeftOpen({})
 
 
 async def test_a_refusal_is_raised_and_asked_anew_by_another_client(cluster: Cluster) -> None:
@@ -149,7 +151,7 @@ async def test_a_refusal_is_raised_and_asked_anew_by_another_client(cluster: Clu
     with pytest.raises(ClusterAuthorizationFailedError, match="producers of verdicts/0"):
         await transactions.of(7)
     cluster.open = {A: [(7, 12)]}
-    assert await transactions.of(7) == {A: 12}
+    assert await transactions.of(7) == LeftOpen({A: 12})
     assert (cluster.started, cluster.closed) == (2, 1)
 
 
@@ -160,7 +162,7 @@ async def test_a_broker_that_is_away_is_asked_again_and_another_one_too(
     cluster.open = {A: [(7, 12)]}
     # Both brokers are away, then one.
     cluster.away = [NodeNotReadyError()] * 3
-    assert await transactions.of(7) == {A: 12}
+    assert await transactions.of(7) == LeftOpen({A: 12})
     monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
     cluster.away = [NodeNotReadyError()] * 2
     with pytest.raises(NodeNotReadyError):
@@ -179,5 +181,13 @@ async def test_whoever_is_cancelled_while_it_asks_leaves_nothing_that_hangs(
     await asyncio.gather(first, return_exceptions=True)
     cluster.open = {A: [(7, 12)]}
     cluster.pause.set()
-    assert await asyncio.wait_for(second, 1) == {A: 12}
+    assert await asyncio.wait_for(second, 1) == LeftOpen({A: 12})
     assert (cluster.started, cluster.closed) == (2, 1)
+
+
+async def test_a_leader_of_many_partitions_is_asked_for_some_at_a_time(cluster: Cluster) -> None:
+    many = [TopicPartition("verdicts", number) for number in range(70)]
+    cluster.leaders = dict.fromkeys(many, 1)
+    cluster.open = {many[69]: [(7, 12)]}
+    assert await OpenTransactions(SETTINGS).of(7) == LeftOpen({many[69]: 12})
+    assert [len(partitions) for _, partitions in cluster.asked] == [32, 32, 6]

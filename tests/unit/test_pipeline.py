@@ -402,6 +402,8 @@ class Swallowing:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
+    async def tend(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -414,3 +416,47 @@ async def test_a_lane_whose_end_was_swallowed_ends_all_the_same() -> None:
     # It would run for ever, and without a pause.
     assert await bench.pipeline.drain(0) == 1
     assert bench.acked == []
+
+
+async def test_an_idle_lane_tends_its_sink_once_and_goes_on() -> None:
+    bench = Bench()
+    await bench.submit(0)
+    await settle()
+    # Its record is under way; nothing is finished.
+    bench.pipeline.need_tending(("product-updates", 0))
+    await settle()
+    assert bench.publisher.tended == 1
+    bench.gate(0).set()
+    await settle()
+    assert bench.published() == [(0, 0)]
+    bench.pipeline.need_tending(("product-updates", 7))
+    await settle()
+    assert bench.publisher.tended == 1
+
+
+async def test_a_lane_that_publishes_has_no_need_of_tending() -> None:
+    bench = Bench()
+    await bench.submit(0)
+    bench.gate(0).set()
+    await asyncio.sleep(0)
+    bench.pipeline.need_tending(("product-updates", 0))
+    await settle()
+    assert bench.published() == [(0, 0)]
+    assert bench.publisher.tended == 0
+
+
+async def test_a_lane_that_its_client_cancels_is_fatal() -> None:
+    class Cancelling(Swallowing):
+        async def publish(self, run: Sequence[Outcome]) -> None:
+            raise asyncio.CancelledError
+
+    bench = Bench()
+    bench.pipeline.assign({("product-updates", 0): Cancelling()}, 2)
+    await bench.submit(0, generation=2)
+    bench.gate(0).set()
+    await settle()
+    assert [type(error) for error in bench.fatal] == [BrokenInvariantError]
+    assert bench.acked == []
+    # Nobody waits for it any more, and its end is none of that kind.
+    assert await bench.pipeline.drain(0) == 1
+    assert len(bench.fatal) == 1

@@ -21,6 +21,7 @@ from stream_judge import transactional_sink
 from stream_judge.errors import PublishError
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed
+from stream_judge.open_transactions import LeftOpen
 from stream_judge.outage import Outages
 from stream_judge.publisher import make_producer
 from stream_judge.settings import KafkaSettings
@@ -116,9 +117,9 @@ class Group:
     async def committed(self) -> dict[Any, Committed]:
         return {(SETTINGS.topic, 0): Committed(5, 1)}
 
-    async def of(self, producer_id: int) -> dict[Any, int]:
+    async def of(self, producer_id: int) -> LeftOpen:
         """Nothing is open."""
-        return {}
+        return LeftOpen({})
 
 
 async def sink_on(
@@ -127,7 +128,7 @@ async def sink_on(
     monkeypatch.setattr(transactional_sink, "make_producer", producers.make)
     monkeypatch.setattr(transactional_sink, "_FIRST_PAUSE_S", 0.0)
     group: Any = Group()
-    shared = Shared(SETTINGS, group, group, group, Outages(), metrics, {})
+    shared = Shared(SETTINGS, group, group, group, Outages(), metrics, asyncio.Event(), {})
     sink = TransactionalSink(shared, (SETTINGS.topic, 0), 1)
     await sink.open()
     await sink.begin_at(5, Committed(5, 1))

@@ -20,6 +20,7 @@ from stream_judge import transactional_sink, transactions
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, metadata_of
+from stream_judge.open_transactions import LeftOpen
 from stream_judge.outage import Outages
 from stream_judge.progress import Run, State
 from stream_judge.publisher import Partition
@@ -52,7 +53,7 @@ class Producer:
         self.client = Client()
         self.added: list[TopicPartition] = []
         self._txn_manager = SimpleNamespace(
-            maybe_add_partition_to_txn=self.added.append, producer_id=1000
+            maybe_add_partition_to_txn=self.added.append, producer_id=1000, producer_epoch=0
         )
         self._sender = SimpleNamespace(sender_task=None)
 
@@ -105,13 +106,14 @@ class Broker:
         # Where transactions are open, of which source offset; and how some of them were ended.
         self.left_open: dict[TopicPartition, tuple[int, int]] = {}
         self.ended: list[tuple[str, list[TopicPartition]]] = []
+        self.unknown: frozenset[TopicPartition] = frozenset()
 
     async def committed(self) -> dict[Partition, Committed]:
         return {(SETTINGS.topic, number): Committed(5, 1) for number in range(2)}
 
-    async def of(self, producer_id: int) -> dict[TopicPartition, int]:
+    async def of(self, producer_id: int) -> LeftOpen:
         assert producer_id == 1000
-        return {tp: offset for tp, (offset, _) in self.left_open.items()}
+        return LeftOpen({tp: o for tp, (o, _) in self.left_open.items()}, self.unknown)
 
     async def source_offsets(
         self, places: dict[TopicPartition, int], source: Partition
@@ -150,7 +152,9 @@ async def make_sink(
     settings: KafkaSettings = SETTINGS,
     metrics: Metrics | None = None,
 ) -> TransactionalSink:
-    shared = Shared(settings, broker, broker, broker, outages, metrics or Metrics(), {})
+    shared = Shared(
+        settings, broker, broker, broker, outages, metrics or Metrics(), asyncio.Event(), {}
+    )
     sink = TransactionalSink(shared, (settings.topic, number), 1)
     await sink.open()
     return sink
@@ -417,22 +421,108 @@ VERDICTS, LETTERS = TopicPartition("verdicts", 0), TopicPartition("letters", 0)
 
 
 @pytest.mark.parametrize(
-    ("left_open", "ended"),
+    ("left_open", "states", "ended"),
     [
-        # Of a run that was confirmed, and whose markers are missing.
-        ({VERDICTS: (3, 5)}, [("commit", [VERDICTS])]),
+        # Of a run that was confirmed, and whose markers are missing; the rest of it is there.
+        ({VERDICTS: (3, 5)}, ["there"] * 2, [("commit", [VERDICTS])]),
         # Of one that was not: it is sent again.
-        ({VERDICTS: (3, 6), LETTERS: (0, 6)}, [("abort", [LETTERS, VERDICTS])]),
+        ({VERDICTS: (3, 6), LETTERS: (0, 6)}, ["there"], [("abort", [LETTERS, VERDICTS])]),
     ],
 )
 async def test_what_a_broker_calls_ended_and_left_open_is_ended_before_anything_is_sent(
-    broker: Broker, memory: Memory, left_open: Any, ended: Any
+    broker: Broker, memory: Memory, left_open: Any, states: list[State], ended: Any
 ) -> None:
     sink = await lane_behind(broker, 5)
-    memory.offset, memory.states = own(sink, 6), ["there"]
+    memory.offset, memory.states = own(sink, 6), list(states)
     broker.left_open = dict(left_open)
     await sink.publish(run_of(0, 6))
-    assert (broker.ended, broker.offsets) == (ended, [7])
+    assert (broker.ended, broker.offsets, memory.states) == (ended, [7], [])
+
+
+async def test_what_is_open_of_a_confirmed_run_waits_for_nobody(
+    broker: Broker, memory: Memory
+) -> None:
+    # Another lane's open transaction hides the rest, and that lane can be waiting for this one.
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["open", "there"]
+    broker.left_open = {VERDICTS: (3, 5)}
+    await sink.publish(run_of(0, 6))
+    assert (broker.ended, broker.offsets) == ([("commit", [VERDICTS])], [7])
+
+
+async def test_what_is_open_of_a_confirmed_run_is_aborted_where_the_rest_is_lost(
+    broker: Broker, memory: Memory
+) -> None:
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["gone"] * 2
+    broker.left_open = {VERDICTS: (3, 5)}
+    with pytest.raises(LaneLostError, match="judged again from offset 5 on"):
+        await sink.publish(run_of(0, 6))
+    assert (broker.ended, broker.offsets) == ([("abort", [VERDICTS])], [5])
+
+
+async def test_nothing_is_committed_where_what_was_left_open_is_not_known(
+    broker: Broker, memory: Memory
+) -> None:
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["there", "gone", "there"]
+    [(place, _)] = sink._progress.run.places  # type: ignore[union-attr]  # it has published
+    broker.unknown = frozenset({place})
+    publishing = asyncio.create_task(sink.publish(run_of(0, 6)))
+    async with asyncio.timeout(1):
+        while len(broker.sent) < 2:
+            await asyncio.sleep(0)
+    assert sink._outages.names == ["kafka"]
+    assert broker.offsets == []
+    # The leader is back; the run that was sent is looked for: it was aborted.
+    broker.unknown = frozenset()
+    await publishing
+    assert (broker.offsets, len(broker.sent), memory.states) == ([7], 3, [])
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_lane_that_is_idle_ends_what_was_left_open_of_it(
+    broker: Broker, memory: Memory, forgotten: bool
+) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+    before = sink.idle
+    assert before is not None
+    memory.offset, memory.states = (Committed(5, 0) if forgotten else own(sink, 6)), ["there"] * 2
+    broker.left_open = {VERDICTS: (3, 5)}
+    await sink.tend()
+    assert broker.ended == [("commit", [VERDICTS])]
+    assert broker.offsets == ([6] if forgotten else [])
+    assert sink.idle not in (None, before)
+    # And it goes on.
+    await sink.publish(run_of(0, 6))
+    assert broker.offsets[-1] == 7
+
+
+async def test_an_idle_lane_whose_outcomes_were_lost_ends(broker: Broker, memory: Memory) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+    memory.offset, memory.states = own(sink, 6), ["gone"]
+    with pytest.raises(LaneLostError, match="product-updates/0 behind offset 5: .* from offset 5"):
+        await sink.tend()
+    assert broker.offsets == [5]
+    assert sink.idle is None
+
+
+async def test_an_idle_lane_waits_while_the_broker_is_out(broker: Broker, memory: Memory) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+    memory.offset, memory.states = Committed(5, 0), ["there"] * 9
+    broker.problem = KafkaConnectionError()
+    tending = asyncio.create_task(sink.tend())
+    await tried(broker)
+    assert sink._outages.names == ["kafka"]
+    assert sink._disturbed.is_set()
+    assert sink.idle is None
+    broker.problem = None
+    await tending
+    assert sink._outages.names == []
+    assert broker.offsets == [6]
 
 
 async def failed_behind(broker: Broker, memory: Memory) -> TransactionalSink:
@@ -466,9 +556,10 @@ async def failed_behind(broker: Broker, memory: Memory) -> TransactionalSink:
         # offset is committed alone.
         (["there", "there"], {}, []),
         (["there", "there"], {LETTERS: (0, 6)}, [("commit", [LETTERS])]),
-        # Others' transactions are open before it, for a while or for too long.
+        # Others' transactions are open before it for a while.
         (["open", "there", "there"], {}, []),
-        (["open"] * 25 + ["there"], {}, []),
+        # This account may not read them.
+        (["unknown", "there"], {}, []),
         # All of it is open: then nobody has decided.
         (["there"], {VERDICTS: (3, 6)}, [("abort", [VERDICTS])]),
     ],
@@ -497,13 +588,43 @@ async def test_a_run_whose_end_is_not_known_is_sent_again_only_if_it_is_not_ther
         assert broker.offsets == [7], "once, alone or with the run"
         assert len(broker.sent) == (2 if there else 3)
     else:
-        shared = Shared(SETTINGS, broker, broker, broker, Outages(), Metrics(), sink._memory)  # type: ignore[arg-type]  # all that is asked
+        shared = Shared(
+            SETTINGS, broker, broker, broker, Outages(), Metrics(), asyncio.Event(), sink._memory
+        )  # type: ignore[arg-type]  # all that is asked
         lane = TransactionalSink(shared, (SETTINGS.topic, 0), 2)
         await lane.open()
         await lane.settle(memory.offset)
         assert await lane.resume_at(memory.offset) == (7 if there else 6)
         assert sink._memory[SETTINGS.topic, 0].attempt is None
     assert (broker.ended, memory.states) == (ended, [])
+
+
+@pytest.mark.parametrize("left_open", [{}, {LETTERS: (0, 6)}])
+@pytest.mark.parametrize("who", ["the lane", "the next lane"])
+async def test_others_that_hide_a_run_are_waited_for_where_that_holds_nobody_up(
+    broker: Broker,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+    who: str,
+    left_open: Any,
+) -> None:
+    monkeypatch.setattr(transactional_sink, "_LOOK_AGAIN_S", 0.0)
+    sink = await failed_behind(broker, memory)
+    attempt = sink._progress.attempt
+    assert attempt is not None
+    attempt = replace(attempt, places=((VERDICTS, 3), (LETTERS, 0)))
+    sink._amend(replace(sink._progress, attempt=attempt))
+    memory.states, broker.left_open = ["open"] * 50 + ["there", "there"], dict(left_open)
+    await sink.open()
+    if who == "the lane":
+        patient = await sink._settle(sink._progress, memory.offset, looks=None)
+    else:
+        await sink.settle(memory.offset)
+        patient = sink._memory[SETTINGS.topic, 0]
+    waits = who == "the lane" and not left_open
+    assert patient.position == (7 if waits else 6)
+    assert len(memory.states) == (1 if waits else 27)
+    assert broker.ended == ([("abort", [LETTERS])] if left_open else [])
 
 
 async def test_a_run_that_the_log_has_lost_is_not_waited_for(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,9 +127,19 @@ async def test_a_real_watchdog_makes_it_ready(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_app", SimpleNamespace(started=True))
-    pipeline = SimpleNamespace(oldest=lambda: (1.0, "t/0/7"), last_progress=0.0, in_flight=1)
+    told: list[Any] = []
+    pipeline: Any = SimpleNamespace(
+        oldest=lambda: (1.0, "t/0/7"), last_progress=0.0, in_flight=1, need_tending=told.append
+    )
+
+    async def watch(need_tending: Callable[[Any], None]) -> None:
+        need_tending(("t", 0))
+
+    publisher: Any = SimpleNamespace(watch=watch)
     assert worker._unready() == "starting"
-    async with worker._watched(pipeline):  # type: ignore[arg-type]  # what it uses of one
+    async with worker._watched(pipeline, publisher):
+        await asyncio.sleep(0)
+        assert told == [("t", 0)]
         assert worker._unready() is None
         assert worker._watchdog is not None
         limit_s = worker._settings.window.stall_limit_s
