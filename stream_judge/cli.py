@@ -78,7 +78,10 @@ def judge(
     mapping: Annotated[Path | None, typer.Option(help="Mapping file to try.")] = None,
     policies: Annotated[Path | None, typer.Option(help="Policy folder to try.")] = None,
 ) -> None:
-    """Judge one event without Kafka, and show every step."""
+    """Judge one event without Kafka, and show every step.
+
+    It needs the model server, and waits for one that is not there.
+    """
     from stream_judge.commands.judge_event import judge_event
     from stream_judge.logs import set_up_logs
 
@@ -110,7 +113,11 @@ def kafka(
         Path | None, typer.Option(help="Where data is kept; without it data goes at the end.")
     ] = None,
 ) -> None:
-    """Run a real Apache Kafka in the foreground, on loopback; needs Java 17 and Maven."""
+    """Run a real Apache Kafka in the foreground, on loopback; needs Java 17.
+
+    The first time it takes Maven, too, which puts Kafka's jars into
+    `~/.cache/stream-judge` (or below `XDG_CACHE_HOME`).
+    """
     from stream_judge.commands.kafka_server import run_kafka
     from stream_judge.embedded.kafka import KafkaOptions
 
@@ -140,7 +147,10 @@ def demo(
     repository: Annotated[Path | None, typer.Option(help="Another model repository.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="On a real Apache Kafka.")] = False,
 ) -> None:
-    """Run everything on this machine: broker, Triton, worker, a drawn shop; then sum up."""
+    """Run everything on this machine: broker, Triton, worker, a drawn shop; then sum up.
+
+    It goes by the options below alone; settings in the environment count for nothing here.
+    """
     from stream_judge.commands.show_demo import show_demo
     from stream_judge.demo.runner import DemoOptions
 

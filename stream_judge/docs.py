@@ -1,4 +1,4 @@
-"""Generated pages of `docs/`: settings, metrics, command line, schemas.
+"""Generated pages of `docs/`: settings, metrics, command line, keys of a policy, schemas.
 
 `python -m stream_judge.docs` writes them, `--check` fails when they are not up to date.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from stream_judge.mapping import MappingFile
@@ -30,6 +31,7 @@ def pages() -> dict[str, str]:
         "metrics.md": "# Metrics\n\nOn the worker's port at `/metrics`. Names and labels are a "
         "contract: they change only with a major version.\n\n" + metrics_table(),
         "cli.md": _cli_page(),
+        "policy-keys.md": _policy_page(),
         "schemas/verdict-v1.json": _json(verdict_schema()),
         "schemas/policy.json": _json(PolicyFile.model_json_schema()),
         "schemas/mapping.json": _json(MappingFile.model_json_schema()),
@@ -73,6 +75,35 @@ def _settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _policy_page() -> str:
+    lines = [
+        "# Keys of a policy",
+        "",
+        "[How to write one](policies.md). A key that is not here is refused.",
+        "",
+        "| key | default | bounds | meaning |",
+        "|---|---|---|---|",
+    ]
+    lines += _keys(PolicyFile, "")
+    return "\n".join(lines) + "\n"
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """A row for each key of a policy; of a part, or of a list of parts, one for each of theirs."""
+    for name, field in model.model_fields.items():
+        parts = (field.annotation, *get_args(field.annotation))
+        part = next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
+        if part is not None:
+            yield from _keys(part, f"{prefix}{name}{'[]' if part is not parts[0] else ''}.")
+            continue
+        if field.is_required():
+            shown = "needed"
+        else:
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            shown = "-" if default in (None, "", []) else f"`{json.dumps(default)}`"
+        yield f"| `{prefix}{name}` | {shown} | {_bounds(field)} | {field.description} |"
+
+
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         kind = field.annotation
@@ -86,14 +117,17 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             shown = f"`{json.dumps(sorted(default))}`"
         else:
             shown = f"`{default}`"
-        bounds = " ".join(
-            f"{sign} {getattr(part, key)}"
-            for part in field.metadata
-            for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
-            if hasattr(part, key)
-        )
-        bounds = bounds or ", ".join(f"`{choice}`" for choice in _choices(kind)) or "-"
-        yield f"| `{prefix}{name.upper()}` | {shown} | {bounds} | {field.description} |"
+        yield f"| `{prefix}{name.upper()}` | {shown} | {_bounds(field)} | {field.description} |"
+
+
+def _bounds(field: FieldInfo) -> str:
+    bounds = " ".join(
+        f"{sign} {getattr(part, key)}"
+        for part in field.metadata
+        for key, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+        if hasattr(part, key)
+    )
+    return bounds or ", ".join(f"`{choice}`" for choice in _choices(field.annotation)) or "-"
 
 
 def _choices(kind: Any) -> tuple[Any, ...]:
@@ -127,6 +161,7 @@ def _command(command: Any, path: str) -> Iterator[str]:
             names = ", ".join(parameter.opts)
             default = parameter.default
             known = "" if default is None or callable(default) else f" (default `{default}`)"
+            known = " (needed)" if parameter.required else known
             yield f"- `{names}`: {getattr(parameter, 'help', '') or ''}{known}"
         yield ""
 

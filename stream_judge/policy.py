@@ -87,7 +87,9 @@ class PolicySample(_Part):
 class ImageRules(_Part):
     """Which pictures count."""
 
-    max: int = Field(4, ge=1, le=50, description="Pictures that are judged at most.")
+    max: int = Field(
+        4, ge=1, le=50, description="Pictures that are judged at most; primary judges one."
+    )
     aggregate: Literal["primary", "all", "any"] = Field(
         "primary",
         description="primary: the first picture's score; all: the lowest; any: the highest.",
