@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import os
 import ssl
@@ -23,7 +24,14 @@ from aiokafka.errors import (
 )
 
 from stream_judge import connection
-from stream_judge.connection import ask_any, client_options, connect, open_admin, open_consumer
+from stream_judge.connection import (
+    ask_any,
+    client_options,
+    close_apart,
+    connect,
+    open_admin,
+    open_consumer,
+)
 from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken, TokenError
 from stream_judge.settings import read_settings
@@ -328,3 +336,31 @@ async def test_a_consumer_has_no_group_and_what_it_is_given(clients: list[Client
     assert (made.topics, made.options["group_id"]) == (("t",), None)
     assert made.options["isolation_level"] == "read_committed"
     assert made.options["bootstrap_servers"] == read_settings().kafka.bootstrap_servers
+
+
+async def test_who_is_cancelled_while_a_client_closes_is_cancelled_and_the_client_closes() -> None:
+    closing, go_on, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def close() -> None:
+        closing.set()
+        # As aiokafka's do.
+        with contextlib.suppress(asyncio.CancelledError):
+            await go_on.wait()
+        closed.set()
+
+    waiting = asyncio.create_task(close_apart(close()))
+    await closing.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not closed.is_set()
+    go_on.set()
+    await asyncio.wait_for(closed.wait(), 1)
+
+
+async def test_what_a_client_raises_while_it_closes_is_raised() -> None:
+    async def close() -> None:
+        raise KafkaConnectionError
+
+    with pytest.raises(KafkaConnectionError):
+        await close_apart(close())

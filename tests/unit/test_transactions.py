@@ -425,6 +425,8 @@ VERDICTS, LETTERS = TopicPartition("verdicts", 0), TopicPartition("letters", 0)
     [
         # Of a run that was confirmed, and whose markers are missing; the rest of it is there.
         ({VERDICTS: (3, 5)}, ["there"] * 2, [("commit", [VERDICTS])]),
+        # Another lane hides the rest, and that one can be waiting for this.
+        ({VERDICTS: (3, 5)}, ["open", "there"], [("commit", [VERDICTS])]),
         # Of one that was not: it is sent again.
         ({VERDICTS: (3, 6), LETTERS: (0, 6)}, ["there"], [("abort", [LETTERS, VERDICTS])]),
     ],
@@ -437,17 +439,6 @@ async def test_what_a_broker_calls_ended_and_left_open_is_ended_before_anything_
     broker.left_open = dict(left_open)
     await sink.publish(run_of(0, 6))
     assert (broker.ended, broker.offsets, memory.states) == (ended, [7], [])
-
-
-async def test_what_is_open_of_a_confirmed_run_waits_for_nobody(
-    broker: Broker, memory: Memory
-) -> None:
-    # Another lane's open transaction hides the rest, and that lane can be waiting for this one.
-    sink = await lane_behind(broker, 5)
-    memory.offset, memory.states = own(sink, 6), ["open", "there"]
-    broker.left_open = {VERDICTS: (3, 5)}
-    await sink.publish(run_of(0, 6))
-    assert (broker.ended, broker.offsets) == ([("commit", [VERDICTS])], [7])
 
 
 async def test_what_is_open_of_a_confirmed_run_is_aborted_where_the_rest_is_lost(
