@@ -24,6 +24,7 @@ from stream_judge.settings import KafkaSettings
 # Of an administrative request: a broker that is asked in vain is given up before a person is.
 _ADMIN_MS = 10_000
 _CANCEL_AGAIN_S = 0.1
+_CLOSE_S = 1.0
 _closing: set[asyncio.Task[None]] = set()
 
 
@@ -169,10 +170,11 @@ def end_for_certain(fetcher: Any) -> None:
 
 
 async def close_apart(closing: Coroutine[Any, Any, None]) -> None:
-    """Let a client close in a task of its own, and wait for that.
+    """Let a client close in a task of its own, and wait for that, but not for long.
 
     aiokafka's clients swallow a cancellation while they close: a lane that is ended meanwhile
-    would go on.
+    would go on. And they wait for a broker that hangs to take what was written to it, or, with TLS,
+    to say goodbye.
 
     Args:
         closing: The call that closes it.
@@ -180,8 +182,17 @@ async def close_apart(closing: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(closing)
     # The event loop alone does not keep a task that nobody waits for any more.
     _closing.add(task)
-    task.add_done_callback(_closing.discard)
-    await asyncio.shield(task)
+    task.add_done_callback(_forget)
+    done, _ = await asyncio.wait([task], timeout=_CLOSE_S)
+    if done and not task.cancelled():
+        task.result()
+
+
+def _forget(closing: asyncio.Task[None]) -> None:
+    _closing.discard(closing)
+    if not closing.cancelled():
+        # Nobody may be waiting for its error any more; else asyncio complains.
+        closing.exception()
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:

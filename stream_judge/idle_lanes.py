@@ -1,14 +1,13 @@
 """Lanes that have nothing to do, and of whose last transaction a broker has left something open.
 
-A lane asks what is open when it opens a producer, and it opens one when a transaction has failed.
-One that is idle while the broker is away meets no failure. Until its next transaction nobody who
-reads committed records gets past what is open, and no lane that looks behind it goes on.
+A lane asks what is open when it opens a producer, and it opens one where a transaction has failed
+or a connection was lost since. One that is idle would do so at its next record: until then nobody
+who reads committed records gets past what is open, and no lane that looks behind it goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 
 import structlog
@@ -19,31 +18,24 @@ from stream_judge.publisher import Partition
 from stream_judge.transactional_sink import Idle, TransactionalSink
 
 _log = structlog.get_logger(__name__)
-# A worker that is idle as a whole sees no outage. An answer is large where partitions are many.
-_EVERY_S = 60.0
-_AGAIN_S = 1.0
+_FIRST_WAIT_S, _LAST_WAIT_S = 1.0, 10.0
 _PATIENCE_S = 30.0
 
 
 class IdleLanes:
-    """Asks the leaders for what idle lanes have open: behind every outage, and once a minute.
+    """Asks the leaders for what idle lanes have open, once these cannot be sure of it.
 
     Args:
         open_transactions: Knows what is open.
-        disturbed: Set behind an outage.
     """
 
-    def __init__(self, open_transactions: OpenTransactions, disturbed: asyncio.Event) -> None:
+    def __init__(self, open_transactions: OpenTransactions) -> None:
         self._open_transactions = open_transactions
-        self._disturbed = disturbed
         self._sinks: Collection[TransactionalSink] = ()
-        # What they were at when nothing of them was open.
-        self._settled: dict[TransactionalSink, Idle] = {}
 
     def assign(self, sinks: Collection[TransactionalSink]) -> None:
         """Look after these from now on; those of the last assignment are closed."""
         self._sinks = sinks
-        self._settled = {}
 
     async def run(self, need_tending: Callable[[Partition], None]) -> None:
         """Look after them until it is cancelled.
@@ -51,17 +43,9 @@ class IdleLanes:
         Args:
             need_tending: Told the partitions whose sinks should `tend`.
         """
-        wait_s = _EVERY_S
+        wait_s = _FIRST_WAIT_S
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._disturbed.wait()
-            if self._disturbed.is_set():
-                # All lanes meet an outage, each in its own time.
-                await asyncio.sleep(_AGAIN_S)
-                self._disturbed.clear()
-                # What was settled before an outage need not be so behind it.
-                self._settled = {}
+            await asyncio.sleep(wait_s)
             try:
                 async with asyncio.timeout(_PATIENCE_S):
                     told = await self._look(need_tending)
@@ -69,24 +53,33 @@ class IdleLanes:
                 # That the broker is out the lanes say that have something to do.
                 _log.info("idle_lanes_unknown", error=repr(exc))
                 told = False
-            wait_s = _EVERY_S if told else _AGAIN_S
+            # A partition may have no leader for hours, and lanes that open a producer ask, too.
+            wait_s = _FIRST_WAIT_S if told else min(2 * wait_s, _LAST_WAIT_S)
 
     async def _look(self, need_tending: Callable[[Partition], None]) -> bool:
-        """Whether every leader has told what is open of the lanes that are idle."""
+        """Whether every leader has told what is open of the lanes that are in doubt."""
         asked = {
-            sink: idle
-            for sink in self._sinks
-            if (idle := sink.idle) is not None and self._settled.get(sink) != idle
+            sink: idle for sink in self._sinks if (idle := sink.idle) is not None and sink.in_doubt
         }
         if not asked:
             return True
         holders, unknown = await self._open_transactions.holders()
         for sink, idle in asked.items():
-            # What it has begun since then ends what was open, and can itself be what is.
+            # What it has begun since then it looks after itself.
             if sink.idle != idle:
                 continue
-            if idle.holder in holders:
+            if _is_holder(idle, holders):
                 need_tending(sink.partition)
             elif not unknown:
-                self._settled[sink] = idle
+                sink.trust()
         return not unknown
+
+
+def _is_holder(idle: Idle, holders: Collection[tuple[int, int]]) -> bool:
+    """Whether a lane's producer, or one before it, has something open.
+
+    One behind it has another owner, who is at work: a worker that was frozen must not shut it out.
+    """
+    return any(
+        producer_id == idle.producer_id and epoch <= idle.epoch for producer_id, epoch in holders
+    )

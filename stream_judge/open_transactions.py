@@ -216,9 +216,7 @@ class OpenTransactions:
                     raise
             else:
                 for node, partitions in leaders.items():
-                    for n in range(0, len(partitions), _PARTITIONS_AT_A_TIME):
-                        some = partitions[n : n + _PARTITIONS_AT_A_TIME]
-                        left |= await self._ask_leader(node, some, found)
+                    left |= await self._ask_leader(node, partitions, found)
                 if not left:
                     break
                 if late:
@@ -257,31 +255,19 @@ class OpenTransactions:
         found: _Answer,
     ) -> set[TopicPartition]:
         """Add to what is found; the partitions that have to be asked for again."""
-        try:
-            answer = await self._admin._send_request(_DescribeProducers(partitions), node)
-        except IncompatibleBrokerVersion:
-            return set()
-        except KafkaError as exc:
-            if not exc.retriable:
-                raise
-            return set(partitions)
-        again, denied = set(), []
-        for topic, rows, _ in answer.topics:
-            for number, code, _, producers, _ in rows:
-                tp = TopicPartition(topic, number)
-                error = for_code(code)
-                if error is TopicAuthorizationFailedError:
-                    denied.append(tp)
-                elif code and error.retriable:
-                    again.add(tp)
-                elif code:
-                    raise error(f"producers of {tp.topic}/{tp.partition}")
-                for producer_id, epoch, *_, open_from, _ in producers or ():
-                    if open_from >= 0:
-                        found.places[producer_id][tp] = open_from
-                        found.holders.add((producer_id, epoch))
-        if denied:
-            _log.warning("open_transactions_unreadable", partitions=_named(denied))
+        again: set[TopicPartition] = set()
+        for n in range(0, len(partitions), _PARTITIONS_AT_A_TIME):
+            some = partitions[n : n + _PARTITIONS_AT_A_TIME]
+            try:
+                answer = await self._admin._send_request(_DescribeProducers(some), node)
+            except IncompatibleBrokerVersion:
+                return set()
+            except KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                # It would keep those who wait as long again for each of the others.
+                return again | set(partitions[n:])
+            again |= _take(answer, found)
         return again
 
     async def _connected(self) -> Any:
@@ -295,6 +281,28 @@ class OpenTransactions:
         # A client that follows no topic asks for all of the cluster's, every five minutes.
         admin._client.set_topics([self._settings.verdict_topic])
         return admin
+
+
+def _take(answer: Any, found: _Answer) -> set[TopicPartition]:
+    """Add an answer to what is found; the partitions that have to be asked for again."""
+    again, denied = set(), []
+    for topic, rows, _ in answer.topics:
+        for number, code, _, producers, _ in rows:
+            tp = TopicPartition(topic, number)
+            error = for_code(code)
+            if error is TopicAuthorizationFailedError:
+                denied.append(tp)
+            elif code and error.retriable:
+                again.add(tp)
+            elif code:
+                raise error(f"producers of {tp.topic}/{tp.partition}")
+            for producer_id, epoch, *_, open_from, _ in producers or ():
+                if open_from >= 0:
+                    found.places[producer_id][tp] = open_from
+                    found.holders.add((producer_id, epoch))
+    if denied:
+        _log.warning("open_transactions_unreadable", partitions=_named(denied))
+    return again
 
 
 def _named(partitions: Iterable[TopicPartition]) -> list[str]:

@@ -223,6 +223,8 @@ class Pipeline:
             if lane.needs_tending:
                 lane.needs_tending = False
                 await lane.sink.tend()
+                if lane.dead:
+                    return
             else:
                 lane.changed.clear()
                 await lane.changed.wait()
@@ -241,8 +243,6 @@ class Pipeline:
             await lane.sink.publish(outcomes)
         if lane.dead:
             return
-        # The transaction has ended whatever was open before it.
-        lane.needs_tending = False
         last = run[-1].record
         self._positions[last.topic, last.partition] = last.offset + 1
         for entry, outcome in zip(run, outcomes, strict=True):

@@ -116,6 +116,19 @@ def make_producer(settings: KafkaSettings, **more: Any) -> Any:
     )
 
 
+def connections_of(producer: Any) -> tuple[Any, ...]:
+    """A started producer's connections that stand; each says if it is still `connected`."""
+    # The first one goes to an address, not to a broker, and is closed as soon as there is another.
+    found = producer.client._conns.items()
+    return tuple(c for (node, _), c in found if node != "bootstrap" and c.connected())
+
+
+def partition_of(producer: Any, topic: str, key: bytes) -> int:
+    """Where a started producer sends what has a key, once it has `partitions_for` the topic."""
+    number: int = producer._partition(topic, None, key, None, key, None)
+    return number
+
+
 async def throw_away(producer: Any) -> None:
     """Close a producer whatever it is at; no task and no socket is left.
 

@@ -251,7 +251,7 @@ class SourceConsumer(driver.Consumer):  # type: ignore[misc]  # faust has no typ
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
         """Open the lanes before Faust seeks and fetches."""
-        if self.should_stop:
+        if self.should_stop or self.app.should_stop:
             # Nothing would come into them, and nobody would close them.
             await super().on_partitions_assigned(assigned, generation_id)
             return

@@ -22,6 +22,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.structs import OffsetAndMetadata
 
+from stream_judge.connection import close_apart
 from stream_judge.errors import BrokenInvariantError, LaneLostError, PublishError
 from stream_judge.metrics import Metrics
 from stream_judge.offsets import Committed, GroupOffsets, metadata_of
@@ -30,8 +31,10 @@ from stream_judge.outage import Outages
 from stream_judge.progress import OutcomeReader, Progress, Run, State, places_of
 from stream_judge.publisher import (
     Partition,
+    connections_of,
     make_producer,
     name_run,
+    partition_of,
     send_run,
     throw_away,
     topics_of,
@@ -60,7 +63,6 @@ class Shared:
         open_transactions: Knows what was left open.
         outages: Told while the broker is out.
         metrics: Counts.
-        disturbed: Set by a sink that has met an outage: what others have confirmed can be open.
         memory: Of this process, for all partitions that it ever owned; a lane keeps its own up.
     """
 
@@ -70,7 +72,6 @@ class Shared:
     open_transactions: OpenTransactions
     outages: Outages
     metrics: Metrics
-    disturbed: asyncio.Event
     memory: dict[Partition, Progress]
 
 
@@ -80,11 +81,13 @@ class Idle:
 
     Attributes:
         turn: How often it has begun something.
-        holder: Id and epoch of its producer.
+        producer_id: Its producer's.
+        epoch: Its producer's.
     """
 
     turn: int
-    holder: tuple[int, int]
+    producer_id: int
+    epoch: int
 
 
 class TransactionalSink:
@@ -99,7 +102,6 @@ class TransactionalSink:
     def __init__(self, shared: Shared, partition: Partition, generation: int) -> None:
         self._outages = shared.outages
         self._metrics = shared.metrics
-        self._disturbed = shared.disturbed
         self._memory = shared.memory
         self._lane = secrets.token_hex(4)
         self._progress = Progress(-1, self._lane, None)
@@ -115,9 +117,10 @@ class TransactionalSink:
         # Of the broker it is: what one partition's transactions meet says nothing of others'.
         self._part = f"{partition[0]}/{partition[1]}"
         self._producer: Any = None
-        self._closing: asyncio.Task[None] | None = None
         # Where something of this producer can be open, unknown to anybody.
         self._unknown: frozenset[TopicPartition] = frozenset()
+        # Those over which all of this producer went that is known to be decided.
+        self._connections: tuple[Any, ...] = ()
         self._under_way = False
         self._turns = 0
 
@@ -132,7 +135,21 @@ class TransactionalSink:
         if self._producer is None or self._under_way:
             return None
         manager = self._producer._txn_manager
-        return Idle(self._turns, (manager.producer_id, manager.producer_epoch))
+        return Idle(self._turns, manager.producer_id, manager.producer_epoch)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a broker may have died since something was confirmed, or never told."""
+        return bool(self._unknown) or self._is_cut_off
+
+    def trust(self) -> None:
+        """Nothing of the producer is open now."""
+        self._unknown = frozenset()
+        self._connections = connections_of(self._producer)
+
+    @property
+    def _is_cut_off(self) -> bool:
+        return not all(connection.connected() for connection in self._connections)
 
     async def open(self) -> None:
         """Open the producer: from now on nobody else can write under the partition's id."""
@@ -155,7 +172,7 @@ class TransactionalSink:
         # A client that follows no topic asks for all of the cluster's, every five minutes; and
         # the first run need not wait. Dead letters are rare, and their topic is added then.
         producer.client.set_topics([self._settings.verdict_topic])
-        self._producer = producer
+        self._producer, self._connections = producer, connections_of(producer)
 
     async def begin_at(self, offset: int, committed: Committed | None) -> None:
         """Take up the partition at an offset, and commit it where it is not yet."""
@@ -315,6 +332,10 @@ class TransactionalSink:
                 f"{name_run(run)}: this lane has published up to offset "
                 f"{self._progress.position} already"
             )
+        if self._is_cut_off:
+            # What is open of what was confirmed would share the fate of this run.
+            self._note_failure()
+            await self.close()
         await self._repeat(run, run[-1].record.offset + 1)
 
     async def tend(self) -> None:
@@ -358,7 +379,6 @@ class TransactionalSink:
                 self._note_failure()
                 attempts += 1
                 if code == "outage":
-                    self._disturbed.set()
                     self._outages.begin("kafka", self._part)
                     refusals = 0
                 else:
@@ -371,6 +391,8 @@ class TransactionalSink:
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
                 self._confirm(end, self._sent)
+                if not self._is_cut_off:
+                    self._connections = connections_of(self._producer)
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
@@ -389,12 +411,8 @@ class TransactionalSink:
         await self._throw_away(producer)
 
     async def _throw_away(self, producer: Any) -> None:
-        # A task of its own: aiokafka's clients swallow a cancellation while they close, and a
-        # lane that is ended meanwhile must end.
         if producer is not None:
-            self._closing = asyncio.create_task(throw_away(producer))
-        if self._closing is not None:
-            await asyncio.shield(self._closing)
+            await close_apart(throw_away(producer))
 
     async def _reopen(self, run: Sequence[Outcome], end: int) -> bool:
         """Open a new producer, then see what is committed; True if the run already is."""
@@ -448,12 +466,31 @@ class TransactionalSink:
     def _keep(self, progress: Progress) -> None:
         self._progress = self._memory[self._partition] = progress
 
+    def _see_known(self, run: Sequence[Outcome]) -> None:
+        """Send nothing where something can be left open: its end, or its abortion, decides both.
+
+        Raises:
+            NodeNotReadyError: The leader of a partition that the run goes to has not told.
+        """
+        if not self._unknown:
+            return
+        topics = {tp.topic for tp in self._unknown}
+        for output in (output for outcome in run for output in outcome.outputs):
+            topic = self._topics[output.destination]
+            if topic not in topics:
+                continue
+            # One without a key goes to any of them.
+            number = None if output.key is None else partition_of(self._producer, topic, output.key)
+            if number is None or TopicPartition(topic, number) in self._unknown:
+                raise NodeNotReadyError(f"what was left open in {topic} is not known yet")
+
     async def _transact(self, run: Sequence[Outcome], end: int, *, first: bool = False) -> None:
         if run:
             self._sent = None
         # Whoever waits for one topic inside a transaction holds up the readers of the others.
         for topic in sorted({self._topics[o.destination] for found in run for o in found.outputs}):
             await self._producer.partitions_for(topic)
+        self._see_known(run)
         place = TopicPartition(*self._partition)
         offset = OffsetAndMetadata(end, metadata_of(self._generation, self._lane, first=first))
         with own_error(self._producer):
@@ -463,9 +500,6 @@ class TransactionalSink:
             sent = [await future for future in futures]
             if run:
                 self._sent = Run(self._partition, run[0].record.offset, end, places_of(sent))
-                if hidden := sorted(tp for tp, _ in self._sent.places if tp in self._unknown):
-                    # To commit this would decide that, too.
-                    raise NodeNotReadyError(f"what was left open in {hidden} is not known")
             await self._producer.send_offsets_to_transaction(
                 {place: offset}, self._settings.application
             )

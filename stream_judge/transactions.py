@@ -53,8 +53,7 @@ class TransactionalPublisher:
         self._offsets = GroupOffsets(settings)
         self._outcomes = OutcomeReader(settings)
         self._open_transactions = OpenTransactions(settings)
-        self._disturbed = asyncio.Event()
-        self._idle_lanes = IdleLanes(self._open_transactions, self._disturbed)
+        self._idle_lanes = IdleLanes(self._open_transactions)
         # Of all partitions that this process ever owned.
         self._memory: dict[Partition, Progress] = {}
 
@@ -79,7 +78,6 @@ class TransactionalPublisher:
             self._open_transactions,
             self._outages,
             self._metrics,
-            self._disturbed,
             self._memory,
         )
         sinks = {

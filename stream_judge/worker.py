@@ -109,6 +109,8 @@ class Worker:
                     crashed.cancel()
                     stop.cancel()
             finally:
+                # A rebalance that met the stop may have opened lanes once more.
+                await self._pipeline.drain(0)
                 await publisher.stop()
 
     @asynccontextmanager

@@ -133,7 +133,7 @@ async def test_what_a_broker_left_open_is_committed_only_if_it_was_confirmed(
     await sink.close()
 
 
-async def test_what_was_left_open_of_an_idle_lane_is_ended_behind_an_outage(
+async def test_what_was_left_open_of_an_idle_lane_is_ended_when_its_connections_were_lost(
     settings: KafkaSettings, publisher: TransactionalPublisher
 ) -> None:
     sinks = await publisher.open(mine(settings, 0, 1), 1)
@@ -146,18 +146,25 @@ async def test_what_was_left_open_of_an_idle_lane_is_ended_behind_an_outage(
     assert await places(settings) == [], "nobody gets past what is open"
     told: asyncio.Queue[Partition] = asyncio.Queue()
     watching = asyncio.create_task(publisher.watch(told.put_nowait))
-    publisher._disturbed.set()
+    assert not sink.in_doubt
+    for connection in sink._producer.client._conns.values():
+        connection.close()
+    assert sink.in_doubt
     async with asyncio.timeout(10):
         assert await told.get() == sink.partition
         # The coordinator of this test knows of it, and aborts it for the new producer.
         with pytest.raises(LaneLostError, match="judged again from offset 0 on"):
             await sink.tend()
     assert await places(settings) == [(1, 0)]
-    # And then nothing is left.
-    publisher._disturbed.set()
-    await other.tend()
-    await asyncio.sleep(1.5)
-    assert told.empty()
+    # Where nothing is left the producer stays as it is.
+    assert isinstance(other, TransactionalSink)
+    before = other.idle
+    for connection in other._producer.client._conns.values():
+        connection.close()
+    async with asyncio.timeout(10):
+        while other.in_doubt:
+            await asyncio.sleep(0.1)
+    assert (told.empty(), other.idle) == (True, before)
     await other.publish(run(settings, [1], partition=1))
     assert await places(settings) == [(1, 0), (1, 1)]
     watching.cancel()

@@ -24,11 +24,11 @@ class Lane:
 
     def __init__(self, number: int) -> None:
         self.partition: Partition = ("updates", number)
-        self.idle: Idle | None = Idle(1, (number, 0))
+        self.idle: Idle | None = Idle(1, number, 3)
+        self.in_doubt = False
 
-    def begin(self, turn: int) -> None:
-        assert self.idle is not None
-        self.idle = Idle(turn, self.idle.holder)
+    def trust(self) -> None:
+        self.in_doubt = False
 
 
 class Leaders:
@@ -53,14 +53,17 @@ class Leaders:
 class Bench:
     def __init__(self) -> None:
         self.leaders = Leaders()
-        self.disturbed = asyncio.Event()
         self.lanes = [Lane(number) for number in range(3)]
         self.told: list[Partition] = []
-        self.idle: Any = IdleLanes(self.leaders, self.disturbed)  # type: ignore[arg-type]  # all that is asked
+        self.idle: Any = IdleLanes(self.leaders)  # type: ignore[arg-type]  # all that is asked
         self.idle.assign(self.lanes)
 
+    def cut_off(self) -> None:
+        for lane in self.lanes:
+            lane.in_doubt = True
+
     async def look(self) -> None:
-        """Let it look once, behind an outage or for the sake of time."""
+        """Let it look once."""
         before = self.leaders.asked
         async with asyncio.timeout(1):
             while self.leaders.asked == before:
@@ -71,7 +74,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.0)
     made = Bench()
     running = asyncio.create_task(made.idle.run(made.told.append))
     yield made
@@ -80,65 +83,62 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
         await running
 
 
-async def test_behind_an_outage_lanes_with_something_open_are_told(bench: Bench) -> None:
-    # Of another epoch: a newer owner's, which is at work.
-    bench.leaders.open = {(1, 0), (2, 1)}
-    bench.disturbed.set()
+async def test_lanes_that_are_cut_off_and_have_something_open_are_told(bench: Bench) -> None:
+    # Of its own epoch, of one before it, and of a newer owner's, who is at work.
+    bench.leaders.open = {(0, 3), (1, 2), (2, 4)}
+    bench.leaders.pause.clear()
+    bench.cut_off()
     await bench.look()
-    assert bench.told == [("updates", 1)]
-    assert not bench.disturbed.is_set()
+    bench.leaders.pause.set()
+    async with asyncio.timeout(1):
+        while not bench.told:
+            await asyncio.sleep(0)
+    assert bench.told[:2] == [("updates", 0), ("updates", 1)]
+    assert [lane.in_doubt for lane in bench.lanes] == [True, True, False]
 
 
 async def test_a_lane_that_does_something_meanwhile_is_left_alone(bench: Bench) -> None:
-    bench.leaders.open = {(0, 0), (1, 0), (2, 0)}
+    bench.leaders.open = {(0, 3), (1, 3)}
     bench.lanes[0].idle = None
     bench.leaders.pause.clear()
-    bench.disturbed.set()
+    bench.cut_off()
     await bench.look()
-    bench.lanes[1].begin(2)
+    bench.lanes[1].idle = Idle(2, 1, 3)
+    bench.lanes[2].idle = None
+    bench.leaders.open = set()
     bench.leaders.pause.set()
     await asyncio.sleep(0.01)
-    assert bench.told == [("updates", 2)]
+    assert bench.told == []
+    assert [lane.in_doubt for lane in bench.lanes] == [True, False, True], "1 was asked for again"
 
 
 async def test_a_broker_that_is_out_is_asked_until_all_leaders_have_told(bench: Bench) -> None:
     bench.leaders.failing = [KafkaConnectionError(), TimeoutError()]
     bench.leaders.unknown = frozenset({PLACE})
-    bench.disturbed.set()
+    bench.cut_off()
     for _ in range(3):
         await bench.look()
     assert bench.told == []
-    bench.leaders.open, bench.leaders.unknown = {(0, 0)}, frozenset()
+    assert all(lane.in_doubt for lane in bench.lanes)
+    bench.leaders.unknown = frozenset()
     await bench.look()
-    assert bench.told == [("updates", 0)]
-    asked = bench.leaders.asked
+    assert not any(lane.in_doubt for lane in bench.lanes)
+
+
+async def test_nobody_is_asked_while_no_lane_is_in_doubt(bench: Bench) -> None:
     await asyncio.sleep(0.02)
-    assert bench.leaders.asked == asked, "not before the next minute"
-
-
-async def test_without_an_outage_only_lanes_that_did_something_are_asked_for(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_EVERY_S", 0.0)
-    bench.disturbed.set()
+    assert bench.leaders.asked == 0
+    bench.cut_off()
     await bench.look()
     asked = bench.leaders.asked
     await asyncio.sleep(0.02)
-    assert bench.leaders.asked == asked
-    bench.leaders.open = {(1, 0)}
-    bench.lanes[1].begin(2)
-    await bench.look()
-    assert bench.told[0] == ("updates", 1)
-    # What was settled before an outage is asked for behind it.
-    bench.lanes[1].idle, bench.leaders.open = None, {(2, 0)}
-    bench.told.clear()
-    bench.disturbed.set()
-    await bench.look()
-    assert bench.told[0] == ("updates", 2)
+    assert (bench.leaders.asked, bench.told) == (asked, [])
 
 
-async def test_a_defect_is_not_swallowed(bench: Bench) -> None:
+async def test_a_defect_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.0)
+    bench = Bench()
     bench.leaders.failing = [AssertionError("broken")]
-    bench.disturbed.set()
+    bench.cut_off()
     with pytest.raises(AssertionError, match="broken"):
         await bench.idle.run(bench.told.append)

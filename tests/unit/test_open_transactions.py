@@ -191,3 +191,8 @@ async def test_a_leader_of_many_partitions_is_asked_for_some_at_a_time(cluster: 
     cluster.open = {many[69]: [(7, 12)]}
     assert await OpenTransactions(SETTINGS).of(7) == LeftOpen({many[69]: 12})
     assert [len(partitions) for _, partitions in cluster.asked] == [32, 32, 6]
+    # One that hangs would do so for each.
+    cluster.asked.clear()
+    cluster.failing = [KafkaConnectionError()]
+    assert await OpenTransactions(SETTINGS).of(7) == LeftOpen({many[69]: 12})
+    assert [len(partitions) for _, partitions in cluster.asked] == [32, 32, 32, 6]

@@ -490,8 +490,11 @@ async def test_a_rebalance_while_it_stops_opens_nothing_and_closes_nothing_elsew
         asked.append(given)
 
     bench.app.stream_judge = replace(bench.app.stream_judge, assign=note)
-    for service in (bench.app, consumer):
-        monkeypatch.setattr(type(service), "should_stop", True)
+    # The app begins to stop before the consumer does.
+    monkeypatch.setattr(type(bench.app), "should_stop", True)
+    await consumer.on_partitions_assigned({FAR}, 2)
+    assert asked == []
+    monkeypatch.setattr(type(consumer), "should_stop", True)
     # Faust's own, whole: it calls the thread's `close`.
     await consumer.on_partitions_revoked({FAR})
     await consumer.on_partitions_assigned({FAR}, 3)

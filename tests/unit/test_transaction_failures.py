@@ -128,7 +128,7 @@ async def sink_on(
     monkeypatch.setattr(transactional_sink, "make_producer", producers.make)
     monkeypatch.setattr(transactional_sink, "_FIRST_PAUSE_S", 0.0)
     group: Any = Group()
-    shared = Shared(SETTINGS, group, group, group, Outages(), metrics, asyncio.Event(), {})
+    shared = Shared(SETTINGS, group, group, group, Outages(), metrics, {})
     sink = TransactionalSink(shared, (SETTINGS.topic, 0), 1)
     await sink.open()
     await sink.begin_at(5, Committed(5, 1))

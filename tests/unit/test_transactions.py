@@ -33,10 +33,19 @@ from stream_judge.verdict import Outcome, OutputRecord
 SETTINGS = KafkaSettings()
 
 
+class Connection:
+    def __init__(self) -> None:
+        self.stands = True
+
+    def connected(self) -> bool:
+        return self.stands
+
+
 class Client:
     def __init__(self) -> None:
         self.topics: set[str] = set()
         self.nodes = 1
+        self._conns = {("bootstrap", 0): Connection(), (1, 0): Connection()}
 
     def get_random_node(self) -> int | None:
         return self.nodes or None
@@ -64,6 +73,9 @@ class Producer:
         if topic in self.broker.missing:
             raise UnknownTopicOrPartitionError(topic)
         return {0}
+
+    def _partition(self, topic: str, *_: Any) -> int:
+        return 0
 
     async def begin_transaction(self) -> None:
         self.broker.tried += 1
@@ -152,9 +164,7 @@ async def make_sink(
     settings: KafkaSettings = SETTINGS,
     metrics: Metrics | None = None,
 ) -> TransactionalSink:
-    shared = Shared(
-        settings, broker, broker, broker, outages, metrics or Metrics(), asyncio.Event(), {}
-    )
+    shared = Shared(settings, broker, broker, broker, outages, metrics or Metrics(), {})
     sink = TransactionalSink(shared, (settings.topic, number), 1)
     await sink.open()
     return sink
@@ -165,9 +175,9 @@ def attach(publisher: TransactionalPublisher, broker: Any) -> None:
     publisher._offsets = publisher._outcomes = publisher._open_transactions = broker
 
 
-def run_of(number: int, offset: int = 5) -> list[Outcome]:
+def run_of(number: int, offset: int = 5, key: bytes | None = None) -> list[Outcome]:
     record = make_record(b"", key=None, partition=number, offset=offset)
-    verdict = OutputRecord("verdicts", None, b"", ())
+    verdict = OutputRecord("verdicts", key, b"", ())
     return [Outcome(record, "judged", "above_publish", "publish", (verdict,))]
 
 
@@ -452,23 +462,38 @@ async def test_what_is_open_of_a_confirmed_run_is_aborted_where_the_rest_is_lost
     assert (broker.ended, broker.offsets) == ([("abort", [VERDICTS])], [5])
 
 
-async def test_nothing_is_committed_where_what_was_left_open_is_not_known(
+@pytest.mark.parametrize("key", [None, b"p"])
+async def test_nothing_is_sent_where_what_was_left_open_is_not_known(
+    broker: Broker, memory: Memory, key: bytes | None
+) -> None:
+    sink = await lane_behind(broker, 5)
+    memory.offset, memory.states = own(sink, 6), ["there"] * 9
+    [(place, _)] = sink._progress.run.places  # type: ignore[union-attr]  # it has published
+    broker.unknown, sent = frozenset({place}), len(broker.sent)
+    tries = broker.tried
+    publishing = asyncio.create_task(sink.publish(run_of(0, 6, key=key)))
+    async with asyncio.timeout(1):
+        while len(broker.producers) < 3:
+            await asyncio.sleep(0)
+    assert sink._outages.names == ["kafka"]
+    # Not even sent: where it is added to a transaction, abortion would decide what is open, too.
+    assert (broker.tried, len(broker.sent)) == (tries, sent)
+    broker.unknown = frozenset()
+    await publishing
+    assert (broker.offsets, len(broker.sent)) == ([7], sent + 1)
+
+
+async def test_a_run_goes_on_where_another_partition_has_not_told(
     broker: Broker, memory: Memory
 ) -> None:
     sink = await lane_behind(broker, 5)
-    memory.offset, memory.states = own(sink, 6), ["there", "gone", "there"]
-    [(place, _)] = sink._progress.run.places  # type: ignore[union-attr]  # it has published
-    broker.unknown = frozenset({place})
-    publishing = asyncio.create_task(sink.publish(run_of(0, 6)))
-    async with asyncio.timeout(1):
-        while len(broker.sent) < 2:
-            await asyncio.sleep(0)
-    assert sink._outages.names == ["kafka"]
-    assert broker.offsets == []
-    # The leader is back; the run that was sent is looked for: it was aborted.
-    broker.unknown = frozenset()
-    await publishing
-    assert (broker.offsets, len(broker.sent), memory.states) == ([7], 3, [])
+    memory.offset, memory.states = own(sink, 6), ["there"]
+    broker.unknown = frozenset({TopicPartition(SETTINGS.verdict_topic, 1), LETTERS})
+    await sink.publish(run_of(0, 6, key=b"p"))
+    assert broker.offsets == [7]
+    assert sink.in_doubt
+    sink.trust()
+    assert not sink.in_doubt
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
@@ -490,6 +515,44 @@ async def test_a_lane_that_is_idle_ends_what_was_left_open_of_it(
     assert broker.offsets[-1] == 7
 
 
+async def test_a_lane_that_was_cut_off_asks_before_it_sends(broker: Broker, memory: Memory) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+    connections = broker.producers[-1].client._conns
+    # Another connection, and the first one of all, say nothing.
+    connections["bootstrap", 0].stands = False
+    memory.offset, memory.states = own(sink, 6), ["there"]
+    await sink.publish(run_of(0, 6))
+    assert len(broker.producers) == 2
+    assert not sink.in_doubt
+    connections[1, 0].stands = False
+    assert sink.in_doubt
+    memory.offset, memory.states = own(sink, 7), ["there"] * 2
+    broker.left_open = {VERDICTS: (3, 6)}
+    await sink.publish(run_of(0, 7))
+    assert len(broker.producers) == 3
+    assert (broker.ended, broker.offsets) == ([("commit", [VERDICTS])], [7, 8])
+    assert not sink.in_doubt
+
+
+async def test_a_connection_that_is_lost_in_a_transaction_stays_in_doubt(broker: Broker) -> None:
+    sink = await make_sink(broker, 0, Outages())
+    await sink.begin_at(5, Committed(5, 0))
+    await sink.publish(run_of(0))
+    connections = broker.producers[-1].client._conns
+
+    def reconnect() -> None:
+        # The client sends again by itself, and nobody hears of it.
+        connections[1, 0].stands = False
+        connections[1, 0] = Connection()
+
+    broker.on_commit = reconnect
+    await sink.publish(run_of(0, 6))
+    assert sink.in_doubt
+    sink.trust()
+    assert not sink.in_doubt
+
+
 async def test_an_idle_lane_whose_outcomes_were_lost_ends(broker: Broker, memory: Memory) -> None:
     sink = await lane_behind(broker, 5)
     await sink.open()
@@ -508,7 +571,6 @@ async def test_an_idle_lane_waits_while_the_broker_is_out(broker: Broker, memory
     tending = asyncio.create_task(sink.tend())
     await tried(broker)
     assert sink._outages.names == ["kafka"]
-    assert sink._disturbed.is_set()
     assert sink.idle is None
     broker.problem = None
     await tending
@@ -579,9 +641,7 @@ async def test_a_run_whose_end_is_not_known_is_sent_again_only_if_it_is_not_ther
         assert broker.offsets == [7], "once, alone or with the run"
         assert len(broker.sent) == (2 if there else 3)
     else:
-        shared = Shared(
-            SETTINGS, broker, broker, broker, Outages(), Metrics(), asyncio.Event(), sink._memory
-        )  # type: ignore[arg-type]  # all that is asked
+        shared = Shared(SETTINGS, broker, broker, broker, Outages(), Metrics(), sink._memory)  # type: ignore[arg-type]  # all that is asked
         lane = TransactionalSink(shared, (SETTINGS.topic, 0), 2)
         await lane.open()
         await lane.settle(memory.offset)
