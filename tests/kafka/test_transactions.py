@@ -68,6 +68,23 @@ async def test_a_run_and_its_offset_are_one(
         await each.close()
 
 
+async def test_a_producer_whose_broker_is_well_is_kept(
+    settings: KafkaSettings, publisher: TransactionalPublisher
+) -> None:
+    sink = (await publisher.open(mine(settings, 0), 1))[settings.topic, 0]
+    assert isinstance(sink, TransactionalSink)
+    producer = sink._producer
+    for offset in range(20):
+        await sink.publish(run(settings, [offset]))
+        if offset % 5 == 0:
+            # Its client learns of new leaders so, and drops the connection it began with.
+            await producer.client.force_metadata_update()
+    assert sink._producer is producer
+    assert not sink.in_doubt
+    assert len(sink._connections) > 1, "a coordinator's, and a leader's"
+    await sink.close()
+
+
 async def test_of_two_owners_only_one_writes(
     settings: KafkaSettings, publisher: TransactionalPublisher
 ) -> None:
