@@ -158,18 +158,13 @@ class Stand:
     async def read_verdicts(
         self, count: int, *, on_batch: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, int]]:
-        """Wait for so many verdicts: when each one's source was written, and when a reader had it.
+        """As `Reader.read`, by a reader that begins with the first verdict."""
+        async with self.reader() as reader:
+            return await reader.read(count, on_batch=on_batch)
 
-        The verdict's own timestamp would say less: the worker gives it, before the broker has
-        confirmed anything and before a transaction's end.
-
-        Args:
-            count: How many.
-            on_batch: Told how many there are by now, from the first on.
-
-        Returns:
-            Milliseconds since the epoch, both by this machine's clock, in the order of arrival.
-        """
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[Reader]:
+        """A reader of the verdicts, from the first one on."""
         reader = AIOKafkaConsumer(
             bootstrap_servers=self.settings.bootstrap_servers,
             group_id=None,
@@ -181,19 +176,52 @@ class Stand:
         try:
             topic = self.settings.verdict_topic
             reader.assign([TopicPartition(topic, n) for n in range(self.partitions)])
-            found: list[tuple[int, int]] = []
-            while len(found) < count:
-                if self._worker is not None and self._worker.exit_code is not None:
-                    raise RuntimeError(f"the worker ended: {self.lines[-3:]}")
-                batch = await reader.getmany(timeout_ms=500)
-                now = time.time_ns() // 1_000_000
-                for records in batch.values():
-                    found += [(orjson.loads(r.value)["source"]["timestamp"], now) for r in records]
-                if found:
-                    on_batch(len(found))
-            return found
+            yield Reader(reader, self._see_worker)
         finally:
             await reader.stop()
+
+    def _see_worker(self) -> None:
+        if self._worker is not None and self._worker.exit_code is not None:
+            raise RuntimeError(f"the worker ended: {self.lines[-3:]}")
+
+
+class Reader:
+    """Reads verdicts as they come.
+
+    Args:
+        consumer: A started aiokafka consumer.
+        see_worker: Raises where nothing more will come.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer, see_worker: Callable[[], None]) -> None:
+        self._consumer = consumer
+        self._see_worker = see_worker
+
+    async def read(
+        self, count: int, *, on_batch: Callable[[int], None] = lambda _: None
+    ) -> list[tuple[int, int]]:
+        """Wait for so many more: when each one's source was written, and when a reader had it.
+
+        The verdict's own timestamp would say less: the worker gives it, before the broker has
+        confirmed anything and before a transaction's end.
+
+        Args:
+            count: How many.
+            on_batch: Told how many there are by now, from the first on.
+
+        Returns:
+            Milliseconds since the epoch, both by this machine's clock, in the order of arrival.
+        """
+        found: list[tuple[int, int]] = []
+        while len(found) < count:
+            self._see_worker()
+            batch = await self._consumer.getmany(timeout_ms=500)
+            now = time.time_ns() // 1_000_000
+            for records in batch.values():
+                found += [(orjson.loads(r.value)["source"]["timestamp"], now) for r in records]
+            if found:
+                on_batch(len(found))
+        return found
 
 
 @asynccontextmanager
