@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
@@ -21,6 +22,7 @@ from stream_judge.errors import BrokerError, ConfigError
 from stream_judge.kafka_oauth import ClientCredentialsToken, FileToken
 from stream_judge.settings import KafkaSettings
 
+_log = structlog.get_logger(__name__)
 # Of an administrative request: a broker that is asked in vain is given up before a person is.
 _ADMIN_MS = 10_000
 _CANCEL_AGAIN_S = 0.1
@@ -82,7 +84,7 @@ async def connect(client: Any, settings: KafkaSettings) -> None:
             await client.start()
         except BaseException as exc:
             # Also one that nobody waits for any more.
-            await (client.close() if hasattr(client, "close") else client.stop())
+            await close_apart(client.close() if hasattr(client, "close") else client.stop())
             if not isinstance(exc, (KafkaError, OSError)):
                 raise
             why = refusal.message(settings, reasons[-1] if reasons else exc)
@@ -183,16 +185,14 @@ async def close_apart(closing: Coroutine[Any, Any, None]) -> None:
     # The event loop alone does not keep a task that nobody waits for any more.
     _closing.add(task)
     task.add_done_callback(_forget)
-    done, _ = await asyncio.wait([task], timeout=_CLOSE_S)
-    if done and not task.cancelled():
-        task.result()
+    await asyncio.wait([task], timeout=_CLOSE_S)
 
 
 def _forget(closing: asyncio.Task[None]) -> None:
     _closing.discard(closing)
-    if not closing.cancelled():
-        # Nobody may be waiting for its error any more; else asyncio complains.
-        closing.exception()
+    if not closing.cancelled() and (error := closing.exception()) is not None:
+        # Whoever is done with a client can do nothing about it.
+        _log.warning("client_not_closed", error=repr(error))
 
 
 def token_provider(settings: KafkaSettings) -> AbstractTokenProvider:

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, UnknownError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from stream_judge.connection import open_admin, open_consumer
+from stream_judge.connection import close_apart, open_admin, open_consumer
 from stream_judge.errors import OffsetError, StreamJudgeError
 from stream_judge.publisher import Partition
 from stream_judge.settings import KafkaSettings
@@ -73,8 +73,8 @@ class GroupOffsets:
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._admin.close()
-        await self._reader.stop()
+        await close_apart(self._admin.close())
+        await close_apart(self._reader.stop())
 
     async def committed(self) -> dict[Partition, Committed]:
         """Every offset that the group has committed for the source topic.

@@ -12,10 +12,11 @@ lane and belongs to it alone. Two publishers make sinks:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import KafkaError
 
 from stream_judge.connection import client_options, connect
@@ -116,11 +117,20 @@ def make_producer(settings: KafkaSettings, **more: Any) -> Any:
     )
 
 
-def connections_of(producer: Any) -> tuple[Any, ...]:
-    """A started producer's connections that stand; each says if it is still `connected`."""
-    # The first one goes to an address, not to a broker, and is closed as soon as there is another.
-    found = producer.client._conns.items()
-    return tuple(c for (node, _), c in found if node != "bootstrap" and c.connected())
+def connections_of(producer: Any, partitions: Iterable[TopicPartition]) -> tuple[Any, ...]:
+    """The connections over which a transaction went; each says if it is still `connected`.
+
+    A producer has others, which may be idle and are closed then.
+
+    Args:
+        producer: Has sent all of a transaction, and not ended it.
+        partitions: Those that it was sent to.
+    """
+    client = producer.client
+    leaders = {client.cluster.leader_for_partition(tp) for tp in partitions}
+    coordinators = set(producer._sender._coordinators.values())
+    nodes = {ConnectionGroup.DEFAULT: leaders, ConnectionGroup.COORDINATION: coordinators}
+    return tuple(c for (node, group), c in client._conns.items() if node in nodes[group])
 
 
 def partition_of(producer: Any, topic: str, key: bytes) -> int:

@@ -119,8 +119,9 @@ class TransactionalSink:
         self._producer: Any = None
         # Where something of this producer can be open, unknown to anybody.
         self._unknown: frozenset[TopicPartition] = frozenset()
-        # Those over which all of this producer went that is known to be decided.
+        # Those over which the last confirmed transaction went, and the one under way.
         self._connections: tuple[Any, ...] = ()
+        self._used: tuple[Any, ...] = ()
         self._under_way = False
         self._turns = 0
 
@@ -145,7 +146,7 @@ class TransactionalSink:
     def trust(self) -> None:
         """Nothing of the producer is open now."""
         self._unknown = frozenset()
-        self._connections = connections_of(self._producer)
+        self._connections = ()
 
     @property
     def _is_cut_off(self) -> bool:
@@ -172,7 +173,7 @@ class TransactionalSink:
         # A client that follows no topic asks for all of the cluster's, every five minutes; and
         # the first run need not wait. Dead letters are rare, and their topic is added then.
         producer.client.set_topics([self._settings.verdict_topic])
-        self._producer, self._connections = producer, connections_of(producer)
+        self._producer, self._connections = producer, ()
 
     async def begin_at(self, offset: int, committed: Committed | None) -> None:
         """Take up the partition at an offset, and commit it where it is not yet."""
@@ -334,6 +335,7 @@ class TransactionalSink:
             )
         if self._is_cut_off:
             # What is open of what was confirmed would share the fate of this run.
+            _log.info("producer_cut_off", partition=self._part)
             self._note_failure()
             await self.close()
         await self._repeat(run, run[-1].record.offset + 1)
@@ -391,8 +393,9 @@ class TransactionalSink:
                 await asyncio.sleep(self._pause_s(exc, attempts))
             else:
                 self._confirm(end, self._sent)
+                # Else the one before it is still in doubt.
                 if not self._is_cut_off:
-                    self._connections = connections_of(self._producer)
+                    self._connections = self._used
                 return
 
     def _pause_s(self, exc: BaseException, attempts: int) -> float:
@@ -491,6 +494,9 @@ class TransactionalSink:
         for topic in sorted({self._topics[o.destination] for found in run for o in found.outputs}):
             await self._producer.partitions_for(topic)
         self._see_known(run)
+        if run and self._is_cut_off:
+            # While a topic was waited for.
+            raise NodeNotReadyError("a connection was lost")
         place = TopicPartition(*self._partition)
         offset = OffsetAndMetadata(end, metadata_of(self._generation, self._lane, first=first))
         with own_error(self._producer):
@@ -503,4 +509,7 @@ class TransactionalSink:
             await self._producer.send_offsets_to_transaction(
                 {place: offset}, self._settings.application
             )
+            # From here on a broker can die behind its answer.
+            if run and self._sent is not None:
+                self._used = connections_of(self._producer, [tp for tp, _ in self._sent.places])
             await self._producer.commit_transaction()

@@ -110,8 +110,10 @@ class Worker:
                     stop.cancel()
             finally:
                 # A rebalance that met the stop may have opened lanes once more.
-                await self._pipeline.drain(0)
-                await publisher.stop()
+                try:
+                    await self._pipeline.drain(0)
+                finally:
+                    await publisher.stop()
 
     @asynccontextmanager
     async def _watched(self, pipeline: Pipeline, publisher: Publisher) -> AsyncIterator[None]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,14 @@ class FakeStand:
     async def send(self, count: int, size: int, *, per_second: float | None = None) -> None:
         self.did.append(("send", count))
 
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[FakeStand]:
+        self.did.append("reader")
+        yield self
+
+    async def read(self, count: int) -> list[tuple[int, int]]:
+        return await self.read_verdicts(count)
+
     async def read_verdicts(
         self, count: int, *, on_batch: Callable[[int], None] = lambda _: None
     ) -> list[tuple[int, int]]:
@@ -98,5 +107,6 @@ async def test_lateness_is_measured_after_a_pause(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(overhead.asyncio, "sleep", note)
     await overhead._latency(fake, Path("w"), {})  # type: ignore[arg-type]  # a stand-in
     warm = overhead._WARM * fake.partitions
-    assert fake.did[:3] == [("send", warm), ("read", warm), overhead._PAUSE_S]
-    assert set(fake.did[3:]) == {("send", overhead._PACED), ("read", warm + overhead._PACED)}
+    # The reader stands before the pause: one that is still starting would count as late.
+    assert fake.did[:4] == [("send", warm), "reader", ("read", warm), overhead._PAUSE_S]
+    assert set(fake.did[4:]) == {("send", overhead._PACED), ("read", overhead._PACED)}

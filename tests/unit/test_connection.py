@@ -358,9 +358,25 @@ async def test_who_is_cancelled_while_a_client_closes_is_cancelled_and_the_clien
     await asyncio.wait_for(closed.wait(), 1)
 
 
-async def test_what_a_client_raises_while_it_closes_is_raised() -> None:
+async def test_what_a_client_raises_while_it_closes_is_said_and_ends_nobody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async def close() -> None:
         raise KafkaConnectionError
 
-    with pytest.raises(KafkaConnectionError):
-        await close_apart(close())
+    await close_apart(close())
+    assert "client_not_closed" in capsys.readouterr().out
+
+
+async def test_a_client_that_does_not_close_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_CLOSE_S", 0.01)
+    hangs, closed = asyncio.Event(), asyncio.Event()
+
+    async def close() -> None:
+        await hangs.wait()
+        closed.set()
+
+    await asyncio.wait_for(close_apart(close()), 1)
+    assert not closed.is_set()
+    hangs.set()
+    await asyncio.wait_for(closed.wait(), 1)

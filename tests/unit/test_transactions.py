@@ -45,7 +45,10 @@ class Client:
     def __init__(self) -> None:
         self.topics: set[str] = set()
         self.nodes = 1
-        self._conns = {("bootstrap", 0): Connection(), (1, 0): Connection()}
+        self._conns = {("bootstrap", 0): Connection()}
+        # The leader's, the coordinators', and those to brokers that have no part in it.
+        self._conns |= {place: Connection() for place in ((1, 0), (2, 1), (3, 0), (1, 1))}
+        self.cluster = SimpleNamespace(leader_for_partition=lambda tp: 1)
 
     def get_random_node(self) -> int | None:
         return self.nodes or None
@@ -64,7 +67,7 @@ class Producer:
         self._txn_manager = SimpleNamespace(
             maybe_add_partition_to_txn=self.added.append, producer_id=1000, producer_epoch=0
         )
-        self._sender = SimpleNamespace(sender_task=None)
+        self._sender = SimpleNamespace(sender_task=None, _coordinators={0: 2, 1: 2})
 
     async def start(self) -> None: ...
 
@@ -515,17 +518,21 @@ async def test_a_lane_that_is_idle_ends_what_was_left_open_of_it(
     assert broker.offsets[-1] == 7
 
 
-async def test_a_lane_that_was_cut_off_asks_before_it_sends(broker: Broker, memory: Memory) -> None:
+@pytest.mark.parametrize("lost", [(1, 0), (2, 1)])
+async def test_a_lane_that_was_cut_off_asks_before_it_sends(
+    broker: Broker, memory: Memory, lost: tuple[int, int]
+) -> None:
     sink = await lane_behind(broker, 5)
     await sink.open()
     connections = broker.producers[-1].client._conns
-    # Another connection, and the first one of all, say nothing.
-    connections["bootstrap", 0].stands = False
+    # Other connections, and the first one of all, say nothing.
+    for place in (("bootstrap", 0), (3, 0), (1, 1)):
+        connections[place].stands = False
     memory.offset, memory.states = own(sink, 6), ["there"]
     await sink.publish(run_of(0, 6))
     assert len(broker.producers) == 2
     assert not sink.in_doubt
-    connections[1, 0].stands = False
+    connections[lost].stands = False
     assert sink.in_doubt
     memory.offset, memory.states = own(sink, 7), ["there"] * 2
     broker.left_open = {VERDICTS: (3, 6)}
@@ -533,6 +540,41 @@ async def test_a_lane_that_was_cut_off_asks_before_it_sends(broker: Broker, memo
     assert len(broker.producers) == 3
     assert (broker.ended, broker.offsets) == ([("commit", [VERDICTS])], [7, 8])
     assert not sink.in_doubt
+
+
+async def test_a_broker_that_dies_behind_its_answer_leaves_a_doubt(broker: Broker) -> None:
+    sink = await make_sink(broker, 0, Outages())
+    await sink.begin_at(5, Committed(5, 0))
+
+    def die() -> None:
+        # All of it is known before the lane goes on.
+        for connection in broker.producers[-1].client._conns.values():
+            connection.stands = False
+
+    broker.on_commit = die
+    await sink.publish(run_of(0))
+    assert sink.in_doubt
+
+
+async def test_a_connection_that_is_lost_while_a_topic_is_waited_for_is_noticed(
+    broker: Broker, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = await lane_behind(broker, 5)
+    await sink.open()
+    memory.offset, memory.states = own(sink, 6), ["there"]
+    await sink.publish(run_of(0, 6))
+    first = broker.producers[-1]
+
+    async def partitions_for(topic: str) -> set[int]:
+        first.client._conns[1, 0].stands = False
+        return {0}
+
+    monkeypatch.setattr(first, "partitions_for", partitions_for)
+    memory.offset, sent = own(sink, 7), len(broker.sent)
+    memory.states = ["there"]
+    await sink.publish(run_of(0, 7))
+    assert broker.producers[-1] is not first
+    assert (broker.offsets[-1], len(broker.sent)) == (8, sent + 1)
 
 
 async def test_a_connection_that_is_lost_in_a_transaction_stays_in_doubt(broker: Broker) -> None:

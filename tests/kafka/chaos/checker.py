@@ -194,9 +194,11 @@ def check(
     _check_order(letters, found)
     _check_partitions(verdicts, found)
     readable = ({o.place for o in verdicts}, {o.place for o in letters})
-    found.committed_past = len(passed_over(source, *readable, committed).union(passed))
-    if found.committed_past:
-        found.say(f"committed {dict(committed)} past {found.committed_past} unpublished outcomes")
+    past = passed_over(source, *readable, committed).union(passed)
+    found.committed_past = len(past)
+    if past:
+        names = ", ".join(_name(place) for place in sorted(past)[:10])
+        found.say(f"committed past {len(past)} unpublished outcomes: {names}")
     if ends is not None:
         _check_offsets(behind_last(source), committed, ends, found)
     origin = {entry.place: entry for entry in source}
