@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream_judge.embedded.kafka import EmbeddedKafka, KafkaOptions
 from stream_judge.processes import free_port
-from tests.kafka.chaos.logs import started
+from tests.kafka.chaos.logs import known_partitions, started
 from tests.kafka.chaos.proxy import KafkaProxy
 
 _MAX_MESSAGE = "20000000"
@@ -113,9 +113,8 @@ class StormCluster:
         # Storms that share the cluster share its readers.
         async with self._lock:
             reader = await self._reader(level)
-        if not reader.partitions_for_topic(topic):
-            await reader._client.add_topic(topic)
-        places = [TopicPartition(topic, n) for n in reader.partitions_for_topic(topic) or ()]
+        # One that another storm has asked for may not be known yet.
+        places = [TopicPartition(topic, n) for n in await known_partitions(reader, topic)]
         return {tp.partition: end for tp, end in (await reader.end_offsets(places)).items()}
 
     async def _reader(self, level: str) -> Any:

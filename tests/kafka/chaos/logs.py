@@ -9,13 +9,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import NodeNotReadyError
+from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError
 
 from stream_judge.settings import KafkaSettings
 from tests.kafka.chaos.checker import Outcome, SourceEntry
 from tests.kafka.chaos.load import EXPECT
 
 _FETCH = 32_000_000
+_AGAIN_S = 0.1
 
 
 async def read_source(settings: KafkaSettings) -> list[SourceEntry]:
@@ -102,7 +103,11 @@ async def _read(
     )
     await started(reader)
     try:
-        numbers = await _partitions(reader, topic)
+        numbers = await known_partitions(reader, topic)
+        missing = sorted(set(until or ()).difference(numbers))
+        if missing:
+            # Whoever knows where they end has seen them: a broker that wakes does not name all yet.
+            raise UnknownTopicOrPartitionError(f"{topic}: {missing}")
         places = [TopicPartition(topic, n) for n in numbers if until is None or n in until]
         if not places:
             return []
@@ -121,14 +126,15 @@ async def _read(
         await reader.stop()
 
 
-async def _partitions(reader: AIOKafkaConsumer, topic: str) -> list[int]:
+async def known_partitions(reader: AIOKafkaConsumer, topic: str) -> list[int]:
+    """The numbers of a topic's partitions; none where it is not there after two seconds."""
     # A reader without a subscription has to be told which topics to ask about.
     await reader._client.add_topic(topic)
     for _ in range(20):
         numbers = reader.partitions_for_topic(topic)
         if numbers:
             return sorted(numbers)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_AGAIN_S)
     if reader._client.get_random_node() is None:
         # A broker that has just woken names none, not even itself; its topics are all there.
         raise NodeNotReadyError("the cluster names no broker")

@@ -13,9 +13,11 @@ from typing import Any, cast
 import orjson
 import pytest
 import structlog
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from stream_judge.logs import set_up_logs
-from stream_judge.settings import LogSettings
+from stream_judge.settings import KafkaSettings, LogSettings
+from tests.kafka.chaos import logs
 from tests.kafka.chaos.__main__ import _key, _options, _run
 from tests.kafka.chaos.checker import EXPECTED, Findings
 from tests.kafka.chaos.cluster import StormCluster
@@ -256,3 +258,33 @@ def test_shuffled_revisions_are_not_in_order() -> None:
     made = LoadGenerator(cast(Any, None), plan, 4, 1).updates()
     revisions = [orjson.loads(update.value or b"{}")["revision"] for update in made]
     assert sorted(revisions) == list(range(100)) != revisions
+
+
+class Waking:
+    """A reader on a broker that does not name all partitions yet."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = set(numbers)
+        self._client = self
+
+    async def add_topic(self, topic: str) -> None: ...
+
+    def get_random_node(self) -> int:
+        return 1
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return self.numbers
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@pytest.mark.parametrize("numbers", [(), (0, 2)])
+async def test_partitions_that_a_waking_broker_does_not_name_are_not_empty(
+    monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(logs, "AIOKafkaConsumer", lambda **_: Waking(*numbers))
+    monkeypatch.setattr(logs, "_AGAIN_S", 0.0)
+    with pytest.raises(UnknownTopicOrPartitionError, match=r"letters: .*1"):
+        await logs.read_outcomes(KafkaSettings(), "letters", {0: 5, 1: 5, 2: 0})
